@@ -1,0 +1,30 @@
+"""Causal language models for Keras 3: load one from a preset, generate, stream, fine-tune, save."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from nextword._backend import require_backend, select_backend
+
+if TYPE_CHECKING:
+    from nextword import layers, models, presets, samplers, tokenizers
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "layers", "models", "presets", "samplers", "tokenizers"]
+
+_NEED_KERAS = {"layers", "models", "samplers", "tokenizers"}
+_LAZY_SUBMODULES = _NEED_KERAS | {"presets"}
+
+select_backend()
+
+
+def __getattr__(name: str) -> Any:
+    # Submodules are imported on first use, so that `import nextword` costs next to nothing.
+    if name not in _LAZY_SUBMODULES:
+        raise AttributeError(f"module 'nextword' has no attribute {name!r}")
+    if name in _NEED_KERAS:
+        require_backend()
+    return importlib.import_module(f"nextword.{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
