@@ -1,0 +1,163 @@
+"""Read a checkpoint's configuration key by key, trusting none of it.
+
+Every value is checked for type and range as it is read, and `check_all_read` names the keys that
+nobody asked for: a setting that is silently ignored computes a different model.
+"""
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from nextword.errors import PresetError
+from nextword.presets.checkpoint import Checkpoint
+
+_REQUIRED: Any = object()
+
+# Keys of config.json that never change what a decoder computes at inference.
+_TRANSFORMERS_BOOKKEEPING = frozenset(
+    {
+        "architectures",
+        "auto_map",
+        "attention_dropout",
+        "bos_token_id",
+        "dtype",
+        "eos_token_id",
+        "gradient_checkpointing",
+        "initializer_range",
+        "model_type",
+        "name_or_path",
+        "output_attentions",
+        "output_hidden_states",
+        "pad_token_id",
+        "return_dict",
+        "task_specific_params",
+        "torch_dtype",
+        "torchscript",
+        "transformers_version",
+        "unk_token_id",
+        "use_cache",
+        "use_return_dict",
+    }
+)
+
+
+class ConfigReader:
+    """A configuration whose keys are read with their type and range.
+
+    Args:
+        config: keys and values, from a file.
+        name: what the configuration belongs to, for messages.
+        bookkeeping: keys that need not be read. Nor need keys that begin with an underscore.
+
+    Example:
+    >>> config = ConfigReader({"hidden_size": 64}, name="config.json")
+    >>> config.integer("hidden_size"), config.integer("head_dim", None)
+    (64, None)
+    """
+
+    def __init__(
+        self, config: Mapping[str, Any], *, name: str, bookkeeping: Collection[str] = ()
+    ) -> None:
+        self._config = config
+        self._name = name
+        self._known = set(bookkeeping)
+
+    def integer(self, key: str, default: Any = _REQUIRED, *, maximum: int = 2**31 - 1) -> Any:
+        """Return an integer from 1 to `maximum`, or `default` where the key is absent or null."""
+
+        def accepts(value: Any) -> bool:
+            return type(value) is int and 1 <= value <= maximum
+
+        return self._value(key, default, f"an integer from 1 to {maximum}", accepts)
+
+    def number(self, key: str, default: Any = _REQUIRED) -> Any:
+        """Return a finite positive number, or `default` where the key is absent or null."""
+
+        def accepts(value: Any) -> bool:
+            return type(value) in (int, float) and math.isfinite(value) and value > 0
+
+        value = self._value(key, default, "a finite positive number", accepts)
+        return float(value) if type(value) is int else value
+
+    def fraction(self, key: str, default: Any = _REQUIRED) -> Any:
+        """Return a number in [0, 1), or `default` where the key is absent or null."""
+
+        def accepts(value: Any) -> bool:
+            return type(value) in (int, float) and 0 <= value < 1
+
+        return self._value(key, default, "a number in [0, 1)", accepts)
+
+    def boolean(self, key: str, default: Any = _REQUIRED) -> Any:
+        """Return true or false, or `default` where the key is absent or null."""
+        return self._value(key, default, "true or false", lambda value: type(value) is bool)
+
+    def choice(self, key: str, choices: Collection[Any], default: Any = _REQUIRED) -> Any:
+        """Return one of `choices`, or `default` where the key is absent or null."""
+
+        def accepts(value: Any) -> bool:
+            return any(type(value) is type(choice) and value == choice for choice in choices)
+
+        return self._value(key, default, " or ".join(map(repr, choices)), accepts)
+
+    def section(self, key: str) -> "ConfigReader | None":
+        """Return a reader of a nested object, or None where the key is absent or null."""
+        value = self._value(key, None, "an object", lambda value: isinstance(value, Mapping))
+        return None if value is None else ConfigReader(value, name=f"{key!r} in {self._name}")
+
+    def skip(self, *keys: str) -> None:
+        """Mark keys as known to change nothing."""
+        self._known.update(keys)
+
+    def check_all_read(self) -> None:
+        """Raise if the configuration has a key that nobody has read.
+
+        Raises:
+            PresetError: names the keys.
+        """
+        unread = [
+            f"{key}={_shortened(value)}"
+            for key, value in self._config.items()
+            if key not in self._known and not key.startswith("_") and value is not None
+        ]
+        if unread:
+            raise PresetError(
+                f"{self._name} has settings that nextword does not know and that could change what "
+                f"the model computes: {', '.join(unread[:5])}."
+            )
+
+    def _value(self, key: str, default: Any, expected: str, accepts: Callable[[Any], bool]) -> Any:
+        self._known.add(key)
+        value = self._config.get(key)
+        if value is None:
+            if default is _REQUIRED:
+                raise PresetError(f"{self._name} lacks the key {key!r}, {expected}.")
+            return default
+        if not accepts(value):
+            raise PresetError(
+                f"The key {key!r} of {self._name} must be {expected}. Received: "
+                f"{_shortened(value)}."
+            )
+        return value
+
+
+def transformers_settings(checkpoint: Checkpoint) -> ConfigReader:
+    """Return a reader of a transformers checkpoint's config.json."""
+    return ConfigReader(
+        checkpoint.config, name=checkpoint.name, bookkeeping=_TRANSFORMERS_BOOKKEEPING
+    )
+
+
+def gguf_settings(checkpoint: Checkpoint) -> ConfigReader:
+    """Return a reader of the keys that a GGUF file holds under its architecture's name."""
+    prefix = f"{checkpoint.architecture}."
+    settings = {
+        key.removeprefix(prefix): value
+        for key, value in checkpoint.config.items()
+        if key.startswith(prefix)
+    }
+    return ConfigReader(settings, name=checkpoint.name)
+
+
+def _shortened(value: Any, limit: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}…"

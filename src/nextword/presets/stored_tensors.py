@@ -1,0 +1,143 @@
+"""Tensors that lie uncompressed in files, read one by one through a memory map.
+
+Each read maps the bytes of that tensor only, and its pages go when the array does: reading a whole
+model this way never holds more of its files in memory than the tensor at hand.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+
+from nextword.errors import PresetError, did_you_mean
+from nextword.presets.handles import show
+
+_DTYPES = {
+    "F32": np.dtype(np.float32),
+    "F16": np.dtype(np.float16),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+}
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """One tensor, and where its bytes are.
+
+    Attributes:
+        name: its name in the checkpoint.
+        path: the file.
+        offset: where in the file it starts, in bytes. The reader of the file's header has checked
+            that the tensor ends within the file.
+        shape: its shape, outermost dimension first.
+        encoding: how its numbers are stored: "F32", "F16", "BF16", or what the file calls it.
+    """
+
+    name: str
+    path: Path
+    offset: int
+    shape: tuple[int, ...]
+    encoding: str
+
+    @property
+    def dtype(self) -> np.dtype | None:
+        """The dtype that `read` returns, or `None` if the encoding cannot be read."""
+        return _DTYPES.get(self.encoding)
+
+    def read(self) -> np.ndarray:
+        """Return the tensor.
+
+        Raises:
+            PresetError: its encoding cannot be read, or the file has changed since it was opened.
+        """
+        if self.dtype is None:
+            raise PresetError(
+                f"The tensor {show(self.name)} of {show(str(self.path))} is stored as "
+                f"{self.encoding}, which nextword cannot read as a weight."
+            )
+        return self._map(self.dtype, self.shape)
+
+    def _map(self, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+        if 0 in shape:
+            return np.zeros(shape, dtype)
+        try:
+            # Copy-on-write: the array is writable, which torch insists on, and the file never is.
+            mapped = np.memmap(self.path, dtype, "c", self.offset, (math.prod(shape),))
+        except (OSError, ValueError) as error:
+            raise PresetError(
+                f"{show(str(self.path))} has been cut short or removed since it was opened."
+            ) from error
+        # Files do not always align their tensors to the size of a number; some backends insist.
+        return np.require(mapped.view(np.ndarray).reshape(shape), requirements="A")
+
+
+class StoredTensors:
+    """The tensors of one checkpoint, by name. Nothing is held open between two reads.
+
+    Args:
+        name: what the checkpoint is called in messages.
+        tensors: the tensors.
+
+    Raises:
+        PresetError: two tensors have one name.
+    """
+
+    def __init__(self, name: str, tensors: Iterable[StoredTensor]) -> None:
+        self.name = name
+        self._tensors: dict[str, StoredTensor] = {}
+        for tensor in tensors:
+            other = self._tensors.setdefault(tensor.name, tensor)
+            if other is not tensor:
+                raise PresetError(
+                    f"The tensor {show(tensor.name)} of {show(name)} is stored twice, in "
+                    f"{show(other.path.name)} and in {show(tensor.path.name)}."
+                )
+
+    @property
+    def dtype(self) -> str:
+        """The name of the dtype in which `tensor` returns most elements of the matrices."""
+        elements: Counter[str] = Counter()
+        for tensor in self._tensors.values():
+            if tensor.dtype is not None and len(tensor.shape) >= 2:
+                elements[tensor.dtype.name] += math.prod(tensor.shape)
+        return elements.most_common(1)[0][0] if elements else "float32"
+
+    def tensor_names(self) -> frozenset[str]:
+        """Return the names of all tensors."""
+        return frozenset(self._tensors)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor, outermost dimension first, without reading it.
+
+        Raises:
+            PresetError: there is no such tensor.
+        """
+        return self._find(name).shape
+
+    def tensor(self, name: str) -> np.ndarray:
+        """Return a tensor.
+
+        Args:
+            name: one of `tensor_names()`.
+
+        Returns:
+            The array, in the stored dtype if that is float32, float16 or bfloat16 (from
+            `ml_dtypes`), then memory-mapped, copy-on-write; in float32 if it had to be dequantised.
+
+        Raises:
+            PresetError: there is no such tensor, or its encoding cannot be read.
+        """
+        return self._find(name).read()
+
+    def close(self) -> None:
+        """Close what is open: nothing here, and arrays that were read stay valid."""
+
+    def _find(self, name: str) -> StoredTensor:
+        tensor = self._tensors.get(name)
+        if tensor is None:
+            hint = did_you_mean(name, self._tensors)
+            raise PresetError(f"{show(self.name)} has no tensor {show(name)}.{hint}")
+        return tensor
