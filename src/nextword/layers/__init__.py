@@ -1,0 +1,35 @@
+"""The one decoder: its description and its Keras layers."""
+
+from nextword.layers.attention import Attention, LayerCache
+from nextword.layers.config import (
+    DecoderConfig,
+    LinearScaling,
+    Llama3Scaling,
+    RotaryConfig,
+    RotaryScaling,
+)
+from nextword.layers.embedding import PositionEmbedding, TokenEmbedding
+from nextword.layers.feed_forward import FeedForward
+from nextword.layers.layer import Layer, WeightSource, initialize_from
+from nextword.layers.linear import Linear
+from nextword.layers.normalization import Normalization
+from nextword.layers.transformer_layer import TransformerLayer
+
+__all__ = [
+    "Attention",
+    "DecoderConfig",
+    "FeedForward",
+    "Layer",
+    "LayerCache",
+    "Linear",
+    "LinearScaling",
+    "Llama3Scaling",
+    "Normalization",
+    "PositionEmbedding",
+    "RotaryConfig",
+    "RotaryScaling",
+    "TokenEmbedding",
+    "TransformerLayer",
+    "WeightSource",
+    "initialize_from",
+]

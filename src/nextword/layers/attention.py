@@ -1,0 +1,111 @@
+"""Self-attention with grouped key/value heads."""
+
+from typing import Any, Protocol
+
+import keras
+from keras import ops
+
+from nextword import ops as nextword_ops
+from nextword.layers.config import DecoderConfig
+from nextword.layers.layer import Layer
+from nextword.layers.linear import Linear
+from nextword.layers.rotary_embedding import inverse_frequencies, rotate
+
+
+class LayerCache(Protocol):
+    """The keys and values that one attention layer has computed for earlier tokens."""
+
+    def update(self, key: Any, value: Any) -> tuple[Any, Any, Any]:
+        """Store new keys and values and return those to attend to.
+
+        Args:
+            key: tensor of shape `[batch, key_value_heads, length, head_dim]`.
+            value: tensor of the same shape.
+
+        Returns:
+            Keys and values of shape `[batch, key_value_heads, key_length, head_dim]`, and the
+            position of each as an int32 tensor of shape `[batch or 1, key_length]`.
+        """
+        ...
+
+
+class Attention(Layer):
+    """Causal self-attention as a `DecoderConfig` describes it.
+
+    Args:
+        config: the decoder's description.
+        **kwargs: `name`, `dtype` and the like, see `keras.layers.Layer`.
+    """
+
+    def __init__(self, config: DecoderConfig, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.config = config
+        heads, bias = config.head_dim, config.query_key_value_bias
+        self.query = self._linear("query", config.num_query_heads * heads, bias)
+        self.key = self._linear("key", config.num_key_value_heads * heads, bias)
+        self.value = self._linear("value", config.num_key_value_heads * heads, bias)
+        self.attention_output = self._linear(
+            "attention_output", config.hidden_dim, config.attention_output_bias
+        )
+        self.attention_dropout = keras.layers.Dropout(config.dropout, dtype=self.dtype_policy)
+        self.frequencies = (
+            inverse_frequencies(config.rotary, config.head_dim) if config.rotary else None
+        )
+
+    def _linear(self, name: str, units: int, use_bias: bool) -> Linear:
+        return Linear(units, use_bias=use_bias, name=name, dtype=self.dtype_policy)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        self.query.build(input_shape)
+        self.key.build(input_shape)
+        self.value.build(input_shape)
+        self.attention_output.build((*input_shape[:-1], self.query.units))
+
+    def call(
+        self,
+        hidden_states: Any,
+        positions: Any,
+        padding_mask: Any | None = None,
+        cache: LayerCache | None = None,
+        training: bool | None = None,
+    ) -> Any:
+        """Attend from each token to itself and the tokens before it.
+
+        Args:
+            hidden_states: float tensor of shape `[batch, length, hidden_dim]`.
+            positions: int32 tensor of shape `[batch or 1, length]`.
+            padding_mask: optional tensor of shape `[batch, length]`, zero where a token is padding
+                that nobody may look at. Not used with a cache, whose rows have no padding.
+            cache: where keys and values of earlier tokens are kept, or None.
+            training: whether dropout is active.
+
+        Returns:
+            Float tensor of shape `[batch, length, hidden_dim]`.
+        """
+        config = self.config
+        query = self._split_heads(self.query(hidden_states), config.num_query_heads)
+        key = self._split_heads(self.key(hidden_states), config.num_key_value_heads)
+        value = self._split_heads(self.value(hidden_states), config.num_key_value_heads)
+        if self.frequencies is not None:
+            query = rotate(query, positions, self.frequencies)
+            key = rotate(key, positions, self.frequencies)
+
+        key_positions = positions
+        if cache is not None:
+            key, value, key_positions = cache.update(key, value)
+        mask = ops.expand_dims(key_positions, 1) <= ops.expand_dims(positions, 2)
+        if padding_mask is not None:
+            mask = ops.logical_and(mask, ops.cast(padding_mask, "bool")[:, None, :])
+
+        outputs = nextword_ops.attention(query, key, value, mask, scale=config.head_dim**-0.5)
+        outputs = self.attention_output(self._merge_heads(outputs))
+        return self.attention_dropout(outputs, training=training)
+
+    def _split_heads(self, projected: Any, num_heads: int) -> Any:
+        batch, length = ops.shape(projected)[:2]
+        heads = ops.reshape(projected, (batch, length, num_heads, self.config.head_dim))
+        return ops.transpose(heads, (0, 2, 1, 3))
+
+    def _merge_heads(self, heads: Any) -> Any:
+        batch, length = ops.shape(heads)[0], ops.shape(heads)[2]
+        return ops.reshape(ops.transpose(heads, (0, 2, 1, 3)), (batch, length, self.query.units))

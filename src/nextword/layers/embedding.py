@@ -1,0 +1,122 @@
+"""Token and position embeddings."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from nextword.layers.layer import Layer
+from nextword.ops import linear
+
+
+class TokenEmbedding(Layer):
+    """Turn token ids into vectors, and hidden states back into logits.
+
+    Args:
+        vocabulary_size: number of token ids.
+        hidden_dim: width of a vector.
+        tie_weights: whether `reverse` uses the embedding itself (https://arxiv.org/abs/1608.05859)
+            or a matrix of its own.
+        **kwargs: `name`, `dtype` and the like, see `keras.layers.Layer`.
+
+    Example:
+    >>> import numpy as np
+    >>> embedding = TokenEmbedding(10, 4, tie_weights=True)
+    >>> hidden_states = embedding(np.array([[1, 2]]))
+    >>> embedding(hidden_states, reverse=True).shape
+    (1, 2, 10)
+    """
+
+    def __init__(
+        self, vocabulary_size: int, hidden_dim: int, *, tie_weights: bool, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.vocabulary_size = vocabulary_size
+        self.hidden_dim = hidden_dim
+        self.tie_weights = tie_weights
+
+    def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
+        shape = (self.vocabulary_size, self.hidden_dim)
+        initializer = keras.initializers.RandomNormal(stddev=0.02)
+        self.embeddings = self.add_weight(name="embeddings", shape=shape, initializer=initializer)
+        self.reverse_embeddings = (
+            self.embeddings
+            if self.tie_weights
+            else self.add_weight(name="reverse_embeddings", shape=shape, initializer=initializer)
+        )
+
+    def call(self, inputs: Any, reverse: bool = False) -> Any:
+        """Embed token ids, or project hidden states onto the vocabulary.
+
+        Args:
+            inputs: int32 tensor of shape `[batch, length]`, or with `reverse=True` a float tensor
+                of shape `[..., hidden_dim]`.
+            reverse: whether to compute logits.
+
+        Returns:
+            Float tensor of shape `[batch, length, hidden_dim]`, or `[..., vocabulary_size]`.
+        """
+        if reverse:
+            return linear(inputs, self.reverse_embeddings)
+        return ops.take(self.embeddings, inputs, axis=0)
+
+    def compute_output_spec(self, inputs: Any, reverse: bool = False) -> keras.KerasTensor:
+        shape = (
+            (*inputs.shape[:-1], self.vocabulary_size)
+            if reverse
+            else (*inputs.shape, self.hidden_dim)
+        )
+        return keras.KerasTensor(shape, dtype=self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "vocabulary_size": self.vocabulary_size,
+            "hidden_dim": self.hidden_dim,
+            "tie_weights": self.tie_weights,
+        }
+
+
+class PositionEmbedding(Layer):
+    """Add a learned vector for each position.
+
+    Args:
+        context_length: number of positions.
+        **kwargs: `name`, `dtype` and the like, see `keras.layers.Layer`.
+
+    Example:
+    >>> import numpy as np
+    >>> PositionEmbedding(8)(np.zeros((1, 3, 4), "float32")).shape
+    (1, 3, 4)
+    """
+
+    def __init__(self, context_length: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.context_length = context_length
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        self.embeddings = self.add_weight(
+            name="embeddings",
+            shape=(self.context_length, input_shape[-1]),
+            initializer=keras.initializers.RandomNormal(stddev=0.02),
+        )
+
+    def call(self, hidden_states: Any, positions: Any | None = None) -> Any:
+        """Add the vectors of `positions`.
+
+        Args:
+            hidden_states: float tensor of shape `[batch, length, hidden_dim]`.
+            positions: int32 tensor of shape `[batch or 1, length]`; by default 0, 1, 2, …
+
+        Returns:
+            Float tensor of the shape of `hidden_states`.
+        """
+        if positions is None:
+            return hidden_states + self.embeddings[: ops.shape(hidden_states)[1]]
+        return hidden_states + ops.take(self.embeddings, positions, axis=0)
+
+    def compute_output_spec(self, hidden_states: Any, **kwargs: Any) -> keras.KerasTensor:
+        return keras.KerasTensor(hidden_states.shape, dtype=self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "context_length": self.context_length}

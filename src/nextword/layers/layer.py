@@ -1,0 +1,57 @@
+"""The base of every layer here: variables that can be born with their stored value.
+
+Keras creates a variable by running its initializer. Loading a checkpoint afterwards would compute
+billions of random numbers only to overwrite them, and hold both copies. Inside
+`initialize_from(source)` the source is the initializer: each variable starts as the stored tensor.
+"""
+
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+
+WeightSource = Callable[[str, tuple[int, ...], str], Any]
+"""Maps a variable's path, shape and dtype to its initial value."""
+
+_weight_source: contextvars.ContextVar[WeightSource | None] = contextvars.ContextVar(
+    "weight_source", default=None
+)
+
+
+@contextlib.contextmanager
+def initialize_from(source: WeightSource) -> Iterator[None]:
+    """Give every variable that a `Layer` creates in this context its value from `source`.
+
+    Args:
+        source: called with the variable's path (such as
+            `"transformer_layer_0/self_attention/query/kernel"`), shape and dtype; returns an array
+            of that shape and dtype.
+    """
+    token = _weight_source.set(source)
+    try:
+        yield
+    finally:
+        _weight_source.reset(token)
+
+
+class Layer(keras.layers.Layer):
+    """A Keras layer whose variables take their initial values from `initialize_from`'s source."""
+
+    def add_weight(
+        self,
+        shape: tuple[int, ...] | None = None,
+        initializer: Any | None = None,
+        *,
+        name: str,
+        **kwargs: Any,
+    ) -> keras.Variable:
+        source = _weight_source.get()
+        if source is not None:
+            path = f"{self.path}/{name}"
+
+            def initializer(shape: tuple[int, ...], dtype: str) -> Any:
+                return source(path, shape, dtype)
+
+        return super().add_weight(shape=shape, initializer=initializer, name=name, **kwargs)

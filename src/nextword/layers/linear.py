@@ -1,0 +1,49 @@
+"""A linear layer whose kernel is stored `[out, in]`."""
+
+from typing import Any
+
+import keras
+
+from nextword.layers.layer import Layer
+from nextword.ops import linear
+
+
+class Linear(Layer):
+    """Project the last axis: `inputs @ kernel.T + bias`.
+
+    Args:
+        units: size of the output's last axis.
+        use_bias: whether to add a bias.
+        **kwargs: `name`, `dtype` and the like, see `keras.layers.Layer`.
+
+    Example:
+    >>> import numpy as np
+    >>> Linear(3)(np.zeros((2, 5, 4), "float32")).shape
+    (2, 5, 3)
+    """
+
+    def __init__(self, units: int, *, use_bias: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.units = units
+        self.use_bias = use_bias
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(self.units, input_shape[-1]),
+            initializer=keras.initializers.RandomNormal(stddev=0.02),
+        )
+        self.bias = (
+            self.add_weight(name="bias", shape=(self.units,), initializer="zeros")
+            if self.use_bias
+            else None
+        )
+
+    def call(self, inputs: Any) -> Any:
+        return linear(inputs, self.kernel, self.bias)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (*input_shape[:-1], self.units)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "units": self.units, "use_bias": self.use_bias}

@@ -1,0 +1,63 @@
+"""Rotary position embedding (https://arxiv.org/abs/2104.09864), half-split layout.
+
+Dimension `j` of a head is rotated together with dimension `j + head_dim / 2`. Checkpoints that
+rotate neighbouring pairs are permuted to this layout when they are read.
+"""
+
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from nextword.layers.config import LinearScaling, Llama3Scaling, RotaryConfig
+
+
+def inverse_frequencies(rotary: RotaryConfig, dimensions: int) -> np.ndarray:
+    """Return the angle per position of each rotated pair, in radians.
+
+    Args:
+        rotary: base and scaling of the frequencies.
+        dimensions: number of rotated dimensions of a head; even.
+
+    Returns:
+        float32 array of shape `[dimensions / 2]`.
+
+    Example:
+    >>> inverse_frequencies(RotaryConfig(theta=100.0), 4).tolist()
+    [1.0, 0.10000000149011612]
+    """
+    frequencies = rotary.theta ** -(np.arange(0, dimensions, 2, dtype="float64") / dimensions)
+    match rotary.scaling:
+        case LinearScaling(factor=factor):
+            frequencies = frequencies / factor
+        case Llama3Scaling() as scaling:
+            frequencies = _llama3_scaled(frequencies, scaling)
+    return frequencies.astype("float32")
+
+
+def _llama3_scaled(frequencies: np.ndarray, scaling: Llama3Scaling) -> np.ndarray:
+    turns_in_context = scaling.original_context_length * frequencies / (2 * np.pi)
+    # 0 where the wavelength is to be stretched, 1 where it is kept.
+    kept = (turns_in_context - scaling.low_frequency_factor) / (
+        scaling.high_frequency_factor - scaling.low_frequency_factor
+    )
+    kept = np.clip(kept, 0.0, 1.0)
+    return (1 - kept) * frequencies / scaling.factor + kept * frequencies
+
+
+def rotate(heads: Any, positions: Any, frequencies: np.ndarray) -> Any:
+    """Rotate each head's dimensions by angles proportional to the token's position.
+
+    Args:
+        heads: float tensor of shape `[batch, num_heads, length, head_dim]`.
+        positions: int32 tensor of shape `[batch, length]`.
+        frequencies: float32 array of shape `[head_dim / 2]`, see `inverse_frequencies`.
+
+    Returns:
+        Tensor of the shape and dtype of `heads`. Angles are computed in float32.
+    """
+    angles = ops.cast(positions, "float32")[:, None, :, None] * frequencies
+    cos, sin = ops.cos(angles), ops.sin(angles)
+    first, second = ops.split(ops.cast(heads, "float32"), 2, axis=-1)
+    rotated = ops.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return ops.cast(rotated, heads.dtype)
