@@ -1,0 +1,6 @@
+"""The generation engine: request → cache → step → result, in token ids."""
+
+from nextword.generation.engine import Engine, Generation
+from nextword.generation.request import FinishReason, GeneratedToken, Request, Statistics
+
+__all__ = ["Engine", "FinishReason", "GeneratedToken", "Generation", "Request", "Statistics"]

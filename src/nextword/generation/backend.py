@@ -1,0 +1,68 @@
+"""What generation needs of a Keras backend beyond `keras.ops`.
+
+There is one file per backend beside this one, and the engine asks `get_backend` for the one in use.
+"""
+
+import functools
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import keras
+
+
+class Backend(Protocol):
+    """How one Keras backend compiles a step and writes into the cache in place."""
+
+    def compile(
+        self,
+        step: Callable[..., Any],
+        variables: Sequence[keras.Variable],
+        donated: Sequence[str] = (),
+    ) -> Callable[..., Any]:
+        """Compile a step that reads the model's variables.
+
+        Args:
+            step: a pure function of tensors (and nested lists, tuples and dicts of them, and None)
+                that calls the model's layers.
+            variables: the variables it reads; their values at each call are used.
+            donated: names of the keyword arguments whose memory the results may take over.
+
+        Returns:
+            A function to be called with keyword arguments only.
+        """
+        ...
+
+    def write_block(self, buffer: Any, block: Any, row: Any, start: Any) -> Any:
+        """Write a block of tokens into some rows.
+
+        Args:
+            buffer: tensor of shape `[rows, heads, capacity, head_dim]`.
+            block: tensor of shape `[some_rows, heads, length, head_dim]`.
+            row: the first of the rows to write.
+            start: position of the block's first token; `start + length <= capacity`.
+
+        Returns:
+            The changed buffer.
+        """
+        ...
+
+    def write_tokens(self, buffer: Any, tokens: Any, positions: Any) -> Any:
+        """Write one token into every row.
+
+        Args:
+            buffer: tensor of shape `[rows, heads, capacity, head_dim]`.
+            tokens: tensor of shape `[rows, heads, 1, head_dim]`.
+            positions: int32 tensor of shape `[rows]`.
+
+        Returns:
+            The changed buffer.
+        """
+        ...
+
+
+@functools.cache
+def get_backend() -> Backend:
+    """Return the `Backend` for the Keras backend in use."""
+    module = importlib.import_module(f"nextword.generation.{keras.backend.backend()}_backend")
+    return module.BACKEND

@@ -1,0 +1,93 @@
+"""The KV cache: for each layer, the keys and values of every token of every row.
+
+Buffers have the shape `[rows, key_value_heads, capacity, head_dim]`; the token at position `p`
+lies at index `p`. Entries beyond a row's length hold whatever was there before, and the causal mask
+keeps anyone from looking.
+"""
+
+from typing import Any
+
+from keras import ops
+
+from nextword.generation.backend import Backend
+from nextword.layers import DecoderConfig
+
+Buffers = list[tuple[Any, Any]]
+"""Keys and values of each layer."""
+
+
+def allocate_buffers(config: DecoderConfig, rows: int, capacity: int, dtype: str) -> Buffers:
+    """Return empty buffers.
+
+    Args:
+        config: the decoder's description.
+        rows: number of rows.
+        capacity: number of positions in a row.
+        dtype: float dtype of keys and values.
+    """
+    shape = (rows, config.num_key_value_heads, capacity, config.head_dim)
+    return [(ops.zeros(shape, dtype), ops.zeros(shape, dtype)) for _ in range(config.num_layers)]
+
+
+class WholePromptCache:
+    """One layer's cache while prompts are computed in one piece: just their keys and values."""
+
+    def __init__(self) -> None:
+        self.buffers: tuple[Any, Any] | None = None
+
+    def update(self, key: Any, value: Any) -> tuple[Any, Any, Any]:
+        """Keep the prompts' keys and values; see `nextword.layers.LayerCache`."""
+        self.buffers = key, value
+        return key, value, _positions(key)
+
+
+class ChunkCache:
+    """One layer's cache while prompts are computed chunk by chunk.
+
+    Args:
+        buffers: the layer's keys and values of the prompts.
+        start: int32 scalar, the position of the chunk's first token.
+        backend: writes into the buffers.
+    """
+
+    def __init__(self, buffers: tuple[Any, Any], start: Any, backend: Backend) -> None:
+        self.buffers = buffers
+        self._start = start
+        self._backend = backend
+
+    def update(self, key: Any, value: Any) -> tuple[Any, Any, Any]:
+        """Store a chunk's keys and values; see `nextword.layers.LayerCache`."""
+        keys, values = (
+            self._backend.write_block(buffer, chunk, 0, self._start)
+            for buffer, chunk in zip(self.buffers, (key, value), strict=True)
+        )
+        self.buffers = keys, values
+        return keys, values, _positions(keys)
+
+
+class DecodeCache:
+    """One layer's cache while the next token of every row is computed.
+
+    Args:
+        buffers: the layer's keys and values.
+        positions: int32 tensor of shape `[rows]`, the position of each row's new token.
+        backend: writes into the buffers.
+    """
+
+    def __init__(self, buffers: tuple[Any, Any], positions: Any, backend: Backend) -> None:
+        self.buffers = buffers
+        self._tokens_at = positions
+        self._backend = backend
+
+    def update(self, key: Any, value: Any) -> tuple[Any, Any, Any]:
+        """Store one token's keys and values per row; see `nextword.layers.LayerCache`."""
+        keys, values = (
+            self._backend.write_tokens(buffer, token, self._tokens_at)
+            for buffer, token in zip(self.buffers, (key, value), strict=True)
+        )
+        self.buffers = keys, values
+        return keys, values, _positions(keys)
+
+
+def _positions(keys: Any) -> Any:
+    return ops.expand_dims(ops.arange(keys.shape[2], dtype="int32"), 0)

@@ -1,0 +1,228 @@
+"""The generation engine: requests in, tokens out. Token ids only; it never sees text."""
+
+import time
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from nextword.generation.backend import get_backend
+from nextword.generation.buckets import (
+    LARGEST_CHUNK,
+    Chunks,
+    cache_capacity,
+    prefill_groups,
+)
+from nextword.generation.cache import Buffers, allocate_buffers
+from nextword.generation.request import GeneratedToken, Request, Statistics
+from nextword.generation.steps import Decoder, SamplingInputs, Steps
+from nextword.samplers import Sampler
+from nextword.samplers.randomness import seed_words
+
+
+class Engine:
+    """Runs requests on one decoder.
+
+    Args:
+        decoder: the model.
+        max_slots: the most requests that are decoded together; more are taken in turn.
+
+    Example:
+    ```python
+    engine = Engine(lm.backbone)
+    request = Request(token_ids=[504, 3575, 282], max_new_tokens=8)
+    with engine.generate([request], GreedySampler()) as generation:
+        token_ids = [token.token_id for token in generation]
+    ```
+    """
+
+    def __init__(self, decoder: Decoder, *, max_slots: int = 64) -> None:
+        self._decoder = decoder
+        self._max_slots = max_slots
+        self._steps: dict[Any, Steps] = {}
+
+    def generate(self, requests: Sequence[Request], sampler: Sampler) -> "Generation":
+        """Start to run requests.
+
+        Args:
+            requests: at least one.
+            sampler: chooses the tokens.
+
+        Returns:
+            An iterator of `GeneratedToken`. Tokens of one request come in order; those of
+            different requests are interleaved.
+        """
+        return Generation(self, requests, sampler)
+
+    def _run(self, generation: "Generation", sampler: Sampler) -> Iterator[GeneratedToken]:
+        for first in range(0, len(generation.requests), self._max_slots):
+            wave = range(first, min(first + self._max_slots, len(generation.requests)))
+            yield from self._run_wave(generation, sampler, wave)
+
+    def _run_wave(
+        self, generation: "Generation", sampler: Sampler, wave: range
+    ) -> Iterator[GeneratedToken]:
+        """Run the requests with indices `wave` together, the request `wave[i]` in row `i`."""
+        requests = [generation.requests[index] for index in wave]
+        lengths = [len(request.token_ids) for request in requests]
+        totals = [
+            length + request.max_new_tokens
+            for length, request in zip(lengths, requests, strict=True)
+        ]
+        steps = self._compiled_steps(sampler)
+        sampling = _sampling_inputs(requests, sampler)
+        buffers = self._allocate(len(requests), cache_capacity(lengths, totals))
+        tokens: Any = np.zeros(len(requests), "int32")
+        for chunks, rows in prefill_groups(lengths):
+            prompts, first_tokens = self._prefill(
+                steps, [requests[row].token_ids for row in rows], chunks, _select(sampling, rows)
+            )
+            buffers, tokens = steps.insert(
+                buffers=buffers,
+                tokens=tokens,
+                prompts=prompts,
+                first_tokens=first_tokens,
+                rows=np.array(rows, "int32"),
+            )
+
+        positions: Any = np.array(lengths, "int32")
+        counts: Any = np.ones(len(requests), "int32")
+        generated = 1
+        longest = max(request.max_new_tokens for request in requests)
+        while True:
+            pending = tokens
+            if generated < longest:
+                # Dispatched before the last tokens are read, so that the device never waits for
+                # Python. The price is one step in vain where a stop token ends the last request.
+                buffers, tokens, positions, counts = steps.decode(
+                    buffers=buffers,
+                    tokens=tokens,
+                    positions=positions,
+                    steps=counts,
+                    sampling=sampling,
+                )
+            for index, token_id in zip(wave, np.asarray(pending).tolist(), strict=True):
+                if generation.is_active(index):
+                    yield generation.record(index, token_id)
+            if not any(generation.is_active(index) for index in wave):
+                return
+            generated += 1
+
+    def _prefill(
+        self,
+        steps: Steps,
+        prompts: Sequence[Sequence[int]],
+        chunks: Chunks,
+        sampling: SamplingInputs,
+    ) -> tuple[Buffers, Any]:
+        """Compute prompts that are cut alike, chunk by chunk.
+
+        Returns:
+            The prompts' KV cache and their first new tokens.
+        """
+        buffers = self._allocate(len(prompts), chunks.capacity) if chunks.full else None
+        for number in range(chunks.full + 1):
+            is_last = number == chunks.full
+            start = number * LARGEST_CHUNK
+            token_ids = np.zeros((len(prompts), chunks.last if is_last else LARGEST_CHUNK), "int32")
+            for row, prompt in zip(token_ids, prompts, strict=True):
+                chunk = prompt[start : start + LARGEST_CHUNK]
+                row[: len(chunk)] = chunk
+            buffers, first_tokens = steps.prefill(
+                buffers=buffers,
+                token_ids=token_ids,
+                start=np.int32(start) if chunks.full else None,
+                lengths=np.array([len(p) - start for p in prompts], "int32") if is_last else None,
+                sampling=sampling if is_last else None,
+            )
+        return buffers, first_tokens
+
+    def _allocate(self, rows: int, capacity: int) -> Buffers:
+        decoder = self._decoder
+        return allocate_buffers(decoder.config, rows, capacity, decoder.compute_dtype)
+
+    def _compiled_steps(self, sampler: Sampler) -> Steps:
+        key = sampler.program
+        if key not in self._steps:
+            self._steps[key] = Steps(self._decoder, sampler, get_backend())
+        return self._steps[key]
+
+
+class Generation:
+    """Requests being run: an iterator of `GeneratedToken`, and a context manager that ends it.
+
+    Attributes:
+        requests: the requests.
+        statistics: counts and times so far.
+    """
+
+    def __init__(self, engine: Engine, requests: Sequence[Request], sampler: Sampler) -> None:
+        self.requests = list(requests)
+        self.statistics = Statistics(prompt_tokens=sum(len(r.token_ids) for r in self.requests))
+        self._remaining = {index: r.max_new_tokens for index, r in enumerate(self.requests)}
+        self._tokens = engine._run(self, sampler)
+        self._started = time.perf_counter()
+        self._first_token_at: float | None = None
+
+    def is_active(self, request: int) -> bool:
+        """Return whether the request with this index is to get more tokens."""
+        return request in self._remaining
+
+    def cancel(self, request: int) -> None:
+        """Give the request with this index no more tokens; the others go on."""
+        self._remaining.pop(request, None)
+
+    def record(self, request: int, token_id: int) -> GeneratedToken:
+        """Count a token, and end its request if the token ends it."""
+        now = time.perf_counter()
+        if self._first_token_at is None:
+            self._first_token_at = now
+            self.statistics.prompt_seconds = now - self._started
+        self.statistics.generated_tokens += 1
+        self.statistics.generation_seconds = now - self._first_token_at
+        self._remaining[request] -= 1
+        if token_id in self.requests[request].stop_token_ids:
+            finish_reason = "stop"
+        elif self._remaining[request] == 0:
+            finish_reason = "length"
+        else:
+            return GeneratedToken(request, token_id, None)
+        self.cancel(request)
+        return GeneratedToken(request, token_id, finish_reason)
+
+    def close(self) -> None:
+        """End the generation and free its cache."""
+        self._remaining.clear()
+        self._tokens.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> GeneratedToken:
+        return next(self._tokens)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _sampling_inputs(requests: Sequence[Request], sampler: Sampler) -> SamplingInputs:
+    parameters = {
+        name: np.full(len(requests), value, "int32" if isinstance(value, int) else "float32")
+        for name, value in sampler.parameters().items()
+    }
+    seeds = np.array([seed_words(request.seed) for request in requests], "int32")
+    return SamplingInputs(parameters, seeds)
+
+
+def _select(sampling: SamplingInputs, rows: Sequence[int]) -> SamplingInputs:
+    selected = {name: values[list(rows)] for name, values in sampling.parameters.items()}
+    return SamplingInputs(selected, sampling.seeds[list(rows)])

@@ -1,0 +1,48 @@
+"""Generation on JAX: steps are jitted, and the cache's buffers are donated to them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import keras
+
+
+class JaxBackend:
+    """See `nextword.generation.backend.Backend`."""
+
+    def compile(
+        self,
+        step: Callable[..., Any],
+        variables: Sequence[keras.Variable],
+        donated: Sequence[str] = (),
+    ) -> Callable[..., Any]:
+        """Jit the step with the variables' values as an argument."""
+
+        def stateless_step(values: list[Any], **arguments: Any) -> Any:
+            with keras.StatelessScope(zip(variables, values, strict=True)):
+                return step(**arguments)
+
+        stateless_step.__name__ = step.__name__
+        compiled = jax.jit(stateless_step, donate_argnames=tuple(donated))
+
+        def run(**arguments: Any) -> Any:
+            return compiled([variable.value for variable in variables], **arguments)
+
+        return run
+
+    def write_block(self, buffer: Any, block: Any, row: Any, start: Any) -> Any:
+        """Update a slice, in place where the buffer is donated."""
+        return jax.lax.dynamic_update_slice(buffer, block, (row, 0, start, 0))
+
+    def write_tokens(self, buffer: Any, tokens: Any, positions: Any) -> Any:
+        """Update one position per row, in place where the buffer is donated."""
+        rows = buffer.shape[0]
+        if rows == 1:  # a scatter of one is slower
+            return self.write_block(buffer, tokens, 0, positions[0])
+        return buffer.at[jnp.arange(rows), :, positions].set(
+            tokens[:, :, 0], unique_indices=True, mode="promise_in_bounds"
+        )
+
+
+BACKEND = JaxBackend()

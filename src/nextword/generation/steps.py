@@ -1,0 +1,165 @@
+"""The compiled programs of generation.
+
+Prefill computes prompts by themselves, so that its programs depend on the length of prompts alone;
+insert moves them into the rows of a batch; decode computes one more token of every row.
+"""
+
+from typing import Any, NamedTuple, Protocol
+
+import keras
+from keras import ops
+
+from nextword.generation.backend import Backend
+from nextword.generation.cache import Buffers, ChunkCache, DecodeCache, WholePromptCache
+from nextword.layers import DecoderConfig
+from nextword.samplers import Sampler
+
+
+class Decoder(Protocol):
+    """The model, as generation sees it."""
+
+    config: DecoderConfig
+    compute_dtype: str
+    variables: list[keras.Variable]
+
+    def hidden_states(self, token_ids: Any, positions: Any, caches: list[Any]) -> Any:
+        """Return the final hidden states `[batch, length, hidden_dim]` of new tokens.
+
+        Args:
+            token_ids: int32 tensor of shape `[batch, length]`.
+            positions: int32 tensor of shape `[batch, length]`.
+            caches: one `nextword.layers.LayerCache` per layer.
+        """
+        ...
+
+    def logits(self, hidden_states: Any) -> Any:
+        """Return the logits `[..., vocabulary_size]` of final hidden states."""
+        ...
+
+
+class SamplingInputs(NamedTuple):
+    """What the choice of a row's next token depends on, apart from its logits.
+
+    Attributes:
+        parameters: the sampler's parameters, each an array of shape `[rows]`.
+        seeds: int32 array of shape `[rows, 2]`, the two words of each request's seed.
+    """
+
+    parameters: dict[str, Any]
+    seeds: Any
+
+
+class Steps:
+    """The compiled programs for one decoder and one kind of sampler.
+
+    Args:
+        decoder: the model.
+        sampler: chooses tokens; its parameters' values are inputs of the programs, so any sampler
+            of the same kind can use them.
+        backend: compiles them.
+
+    Attributes:
+        prefill: see `_prefill`.
+        insert: see `_insert`.
+        decode: see `_decode`.
+    """
+
+    def __init__(self, decoder: Decoder, sampler: Sampler, backend: Backend) -> None:
+        self._decoder = decoder
+        self._sampler = sampler
+        self._backend = backend
+        variables = decoder.variables
+        self.prefill = backend.compile(self._prefill, variables, donated=["buffers"])
+        self.insert = backend.compile(self._insert, [], donated=["buffers"])
+        self.decode = backend.compile(self._decode, variables, donated=["buffers"])
+
+    def _prefill(
+        self,
+        *,
+        buffers: Buffers | None,
+        token_ids: Any,
+        start: Any | None,
+        lengths: Any | None,
+        sampling: SamplingInputs | None,
+    ) -> tuple[Buffers, Any]:
+        """Compute one chunk of some prompts, and with the last chunk their first new tokens.
+
+        Args:
+            buffers: the prompts' KV cache; None if the chunk is the whole prompt.
+            token_ids: int32 tensor of shape `[prompts, chunk_length]`, padded on the right.
+            start: int32 scalar, position of the chunk's first token; None with `buffers`.
+            lengths: int32 tensor of shape `[prompts]`, number of tokens in the chunk that are no
+                padding; None unless it is the last chunk.
+            sampling: for the prompts; None unless it is the last chunk.
+
+        Returns:
+            The prompts' KV cache, and the first new tokens or None.
+        """
+        prompts, length = token_ids.shape
+        positions = ops.expand_dims(ops.arange(length, dtype="int32"), 0)
+        caches: list[WholePromptCache | ChunkCache]
+        if buffers is None:
+            caches = [WholePromptCache() for _ in range(self._decoder.config.num_layers)]
+        else:
+            positions = positions + start
+            caches = [ChunkCache(layer, start, self._backend) for layer in buffers]
+        hidden_states = self._decoder.hidden_states(token_ids, positions, caches)
+        buffers = [cache.buffers for cache in caches]
+        if sampling is None:
+            return buffers, None
+        last = ops.reshape(lengths - 1, (prompts, 1, 1))
+        hidden_states = ops.take_along_axis(hidden_states, last, axis=1)[:, 0]
+        return buffers, self._choose(hidden_states, sampling, ops.zeros_like(lengths))
+
+    def _insert(
+        self, *, buffers: Buffers, tokens: Any, prompts: Buffers, first_tokens: Any, rows: Any
+    ) -> tuple[Buffers, Any]:
+        """Move prompts into the rows where they are to be continued.
+
+        Args:
+            buffers: the KV cache.
+            tokens: int32 tensor of shape `[rows]`, each row's newest token.
+            prompts: the prompts' KV cache.
+            first_tokens: int32 tensor of shape `[prompts]`, the new token after each.
+            rows: int32 tensor of shape `[prompts]`, the row of each.
+
+        Returns:
+            The cache and the newest tokens with the prompts in their rows.
+        """
+        inserted = []
+        for layer, prompt_layer in zip(buffers, prompts, strict=True):
+            pair = []
+            for buffer, block in zip(layer, prompt_layer, strict=True):
+                for i in range(block.shape[0]):
+                    buffer = self._backend.write_block(buffer, block[i : i + 1], rows[i], 0)
+                pair.append(buffer)
+            inserted.append(tuple(pair))
+        return inserted, ops.scatter_update(tokens, ops.expand_dims(rows, 1), first_tokens)
+
+    def _decode(
+        self, *, buffers: Buffers, tokens: Any, positions: Any, steps: Any, sampling: SamplingInputs
+    ) -> tuple[Buffers, Any, Any, Any]:
+        """Compute the next token of every row.
+
+        Args:
+            buffers: the KV cache.
+            tokens: int32 tensor of shape `[rows]`, each row's newest token.
+            positions: int32 tensor of shape `[rows]`, its position.
+            steps: int32 tensor of shape `[rows]`, how many tokens each row has generated.
+            sampling: for the rows.
+
+        Returns:
+            The cache, the next tokens, and `positions` and `steps` for them.
+        """
+        # A row whose request has ended goes on until the others have; it must stay inside.
+        positions = ops.minimum(positions, buffers[0][0].shape[2] - 1)
+        caches = [DecodeCache(layer, positions, self._backend) for layer in buffers]
+        hidden_states = self._decoder.hidden_states(
+            ops.expand_dims(tokens, 1), ops.expand_dims(positions, 1), caches
+        )
+        chosen = self._choose(hidden_states[:, 0], sampling, steps)
+        return [cache.buffers for cache in caches], chosen, positions + 1, steps + 1
+
+    def _choose(self, hidden_states: Any, sampling: SamplingInputs, steps: Any) -> Any:
+        logits = ops.cast(self._decoder.logits(hidden_states), "float32")
+        return self._sampler.next_tokens(logits, sampling.parameters, sampling.seeds, steps)
