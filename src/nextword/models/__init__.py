@@ -1,0 +1,31 @@
+"""The models that users name: tasks, backbones and preprocessors, of every family."""
+
+import functools
+from typing import Any
+
+from nextword.models.backbone import Backbone
+from nextword.models.causal_lm import CausalLM
+from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
+from nextword.models.family import all_families
+from nextword.models.task import Task
+from nextword.models.text_stream import TextStream
+
+__all__ = ["Backbone", "CausalLM", "CausalLMPreprocessor", "Task", "TextStream"]
+
+
+@functools.cache
+def _family_classes() -> dict[str, type]:
+    tasks = [family.causal_lm for family in all_families().values()]
+    classes = [c for task in tasks for c in (task, task.backbone_cls, task.preprocessor_cls)]
+    return {c.__name__: c for c in classes}
+
+
+def __getattr__(name: str) -> Any:
+    # Families are looked up, not listed here: a new one is a new file and nothing else.
+    if not name.startswith("_") and name in _family_classes():
+        return _family_classes()[name]
+    raise AttributeError(f"module 'nextword.models' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_family_classes()])

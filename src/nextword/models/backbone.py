@@ -1,0 +1,163 @@
+"""`Backbone`: the one decoder as a Keras model, from token ids to hidden states."""
+
+import abc
+import inspect
+from collections.abc import Sequence
+from typing import Any, Self
+
+import keras
+
+from nextword.errors import did_you_mean
+from nextword.layers import (
+    DecoderConfig,
+    LayerCache,
+    Normalization,
+    PositionEmbedding,
+    TokenEmbedding,
+    TransformerLayer,
+)
+
+
+class Backbone(keras.Model):
+    """A decoder without its head: token ids and padding mask in, hidden states out.
+
+    A family's subclass says in `describe` which arguments it takes and which `DecoderConfig` they
+    stand for; it has nothing else. As a functional Keras model a backbone has `summary()`,
+    `get_layer()`, `count_params()` and the like.
+
+    Args:
+        *args: the family's own arguments, see its `describe`.
+        dtype: name of a dtype or a Keras dtype policy; Keras' global policy by default.
+        name: name of the model.
+        trainable: whether training changes the weights.
+        **kwargs: the family's own arguments.
+
+    Attributes:
+        config: the decoder's description.
+
+    Raises:
+        TypeError: an argument is missing or not known.
+        ValueError: an argument is out of its range, or two contradict each other.
+    """
+
+    config: DecoderConfig
+
+    @staticmethod
+    @abc.abstractmethod
+    def describe(*args: Any, **kwargs: Any) -> DecoderConfig:
+        """Return the description of the decoder with a family's own arguments."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # What `help()` and editors show, and what positional arguments are bound by.
+        own = inspect.signature(cls.describe).parameters.values()
+        common = inspect.signature(Backbone.__init__).parameters
+        cls.__signature__ = inspect.Signature(
+            [*own, *(common[name] for name in ("dtype", "name", "trainable"))]
+        )
+
+    def __init__(
+        self,
+        *args: Any,
+        dtype: Any = None,
+        name: str | None = None,
+        trainable: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        signature = inspect.signature(self.describe)
+        for argument in kwargs.keys() - signature.parameters.keys():
+            hint = did_you_mean(argument, type(self).__signature__.parameters)
+            raise TypeError(f"{type(self).__name__} has no argument {argument!r}.{hint}")
+        arguments = signature.bind(*args, **kwargs)
+        arguments.apply_defaults()
+        config = self.describe(**arguments.arguments)
+        policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
+        token_embedding = TokenEmbedding(
+            config.vocabulary_size,
+            config.hidden_dim,
+            tie_weights=config.tie_word_embeddings,
+            name="token_embedding",
+            dtype=policy,
+        )
+        position_embedding = (
+            PositionEmbedding(config.context_length, name="position_embedding", dtype=policy)
+            if config.position_embedding == "learned" and config.context_length
+            else None
+        )
+        embedding_dropout = keras.layers.Dropout(
+            config.dropout, name="embedding_dropout", dtype=policy
+        )
+        transformer_layers = [
+            TransformerLayer(config, name=f"transformer_layer_{i}", dtype=policy)
+            for i in range(config.num_layers)
+        ]
+        output_norm = Normalization(
+            config.norm, epsilon=config.norm_epsilon, name="output_norm", dtype=policy
+        )
+
+        token_ids = keras.Input((None,), dtype="int32", name="token_ids")
+        padding_mask = keras.Input((None,), dtype="int32", name="padding_mask")
+        hidden_states = token_embedding(token_ids)
+        if position_embedding is not None:
+            hidden_states = position_embedding(hidden_states)
+        hidden_states = embedding_dropout(hidden_states)
+        for layer in transformer_layers:
+            hidden_states = layer(hidden_states, padding_mask=padding_mask)
+        hidden_states = output_norm(hidden_states)
+        super().__init__(
+            inputs={"token_ids": token_ids, "padding_mask": padding_mask},
+            outputs=hidden_states,
+            name=name,
+            trainable=trainable,
+        )
+        self.dtype_policy = policy
+        self.config = config
+        self._arguments = dict(arguments.arguments)
+        self.token_embedding = token_embedding
+        self.position_embedding = position_embedding
+        self.transformer_layers = transformer_layers
+        self.output_norm = output_norm
+
+    def hidden_states(self, token_ids: Any, positions: Any, caches: Sequence[LayerCache]) -> Any:
+        """Return the final hidden states of new tokens whose predecessors are cached.
+
+        Args:
+            token_ids: int32 tensor of shape `[batch, length]`.
+            positions: int32 tensor of shape `[batch or 1, length]`.
+            caches: one per layer.
+
+        Returns:
+            Float tensor of shape `[batch, length, hidden_dim]`.
+        """
+        hidden_states = self.token_embedding(token_ids)
+        if self.position_embedding is not None:
+            hidden_states = self.position_embedding(hidden_states, positions=positions)
+        for layer, cache in zip(self.transformer_layers, caches, strict=True):
+            hidden_states = layer(hidden_states, positions=positions, cache=cache)
+        return self.output_norm(hidden_states)
+
+    def logits(self, hidden_states: Any) -> Any:
+        """Return the logits of final hidden states.
+
+        Args:
+            hidden_states: float tensor of shape `[..., hidden_dim]`.
+
+        Returns:
+            Float tensor of shape `[..., vocabulary_size]`.
+        """
+        return self.token_embedding(hidden_states, reverse=True)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "trainable": self.trainable,
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            **self._arguments,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+        config = dict(config)
+        if isinstance(config.get("dtype"), dict):
+            config["dtype"] = keras.dtype_policies.deserialize(config["dtype"])
+        return cls(**config)

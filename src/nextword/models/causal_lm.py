@@ -1,0 +1,318 @@
+"""`CausalLM`: a language model that predicts the next token, and so generates text."""
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from nextword import samplers
+from nextword.generation import Engine, Request
+from nextword.models.backbone import Backbone
+from nextword.models.generate_inputs import (
+    check_positive,
+    check_prompt,
+    check_stop_strings,
+    check_stop_token_ids,
+    text_batch,
+    token_id_rows,
+)
+from nextword.models.task import Task
+from nextword.models.text_stream import CompletionDecoder, TextStream
+from nextword.preprocessing import pad
+
+
+class CausalLM(Task):
+    """A causal language model: a `Backbone` with a head over the vocabulary.
+
+    Called on `{"token_ids", "padding_mask"}` it returns the logits of every position, of shape
+    `[batch, length, vocabulary_size]`. Use `from_preset` to load one, `generate` or `stream` to
+    continue text, `chat` to talk to an instruction-tuned one, `fit` to train.
+
+    Args:
+        backbone: the model without its head.
+        preprocessor: turns text into the backbone's inputs; None to work with token ids.
+        name: name of the model.
+
+    Example:
+    ```python
+    lm = CausalLM.from_preset("smollm2_135m_instruct_en")
+    lm.compile(sampler="greedy")
+    print(lm.generate("The capital of France is", max_length=64))
+    ```
+    """
+
+    def __init__(
+        self, backbone: Backbone, preprocessor: Any | None = None, *, name: str | None = None
+    ) -> None:
+        inputs = backbone.input
+        outputs = backbone.token_embedding(backbone(inputs), reverse=True)
+        super().__init__(inputs=inputs, outputs=outputs, name=name)
+        self.dtype_policy = backbone.dtype_policy
+        self.backbone = backbone
+        self.preprocessor = preprocessor
+        self._engine = Engine(backbone)
+        self.compile()
+
+    def compile(
+        self,
+        optimizer: Any = "auto",
+        loss: Any = "auto",
+        *,
+        weighted_metrics: Any = "auto",
+        sampler: Any = "top_k",
+        **kwargs: Any,
+    ) -> None:
+        """Choose how the model is trained and how `generate` samples.
+
+        Args:
+            optimizer: an optimizer or its name; "auto" is Adam with learning rate 2e-5.
+            loss: a loss or its name; "auto" is sparse categorical cross-entropy of logits.
+            weighted_metrics: metrics that leave padding out; "auto" is token accuracy.
+            sampler: a sampler, its name or its config, see `nextword.samplers`.
+            **kwargs: see `keras.Model.compile`.
+        """
+        self.sampler = samplers.get(sampler)
+        if optimizer == "auto":
+            optimizer = keras.optimizers.Adam(2e-5)
+        if loss == "auto":
+            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        if weighted_metrics == "auto":
+            weighted_metrics = [keras.metrics.SparseCategoricalAccuracy()]
+        super().compile(optimizer=optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)
+
+    def generate(
+        self,
+        inputs: Any,
+        max_length: int | None = None,
+        stop_token_ids: Any = "auto",
+        strip_prompt: bool = False,
+        *,
+        max_new_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+    ) -> Any:
+        """Continue prompts.
+
+        The sampler given to `compile` chooses the tokens. Each row is what it would be alone,
+        whatever else is in the batch.
+
+        Args:
+            inputs: a text, or a list, tuple or array of texts. Without a preprocessor a dict of
+                `token_ids` and `padding_mask`, integer arrays of shape `[batch, length]`.
+            max_length: the most tokens of a prompt and its continuation together. By default the
+                preprocessor's `sequence_length` (unless `max_new_tokens` is given), or without a
+                preprocessor the length of the arrays.
+            stop_token_ids: ids that end a row; "auto" for those that end a text or turn in the
+                preprocessor's vocabulary, None for none.
+            strip_prompt: whether to return the continuation alone.
+            max_new_tokens: the most tokens to generate.
+            stop: strings that end a row's continuation and are not part of it.
+
+        Returns:
+            A text for a text and a list for several. Without a preprocessor a dict of `token_ids`
+            and `padding_mask` as wide as the longest row.
+
+        Raises:
+            ValueError: a prompt is empty or leaves no room to generate, or an argument is out of
+                its range.
+            TypeError: an argument has the wrong type.
+
+        Example:
+        ```python
+        lm.generate(["Once upon a time", "The sky is"], max_new_tokens=32, stop=".")
+        ```
+        """
+        stop = check_stop_strings(stop)
+        if self.preprocessor is None:
+            if stop:
+                raise ValueError("`stop` needs a preprocessor, to know the text of token ids.")
+            prompts = token_id_rows(inputs)
+            width = np.shape(inputs["token_ids"])[1]
+        else:
+            prompts = self.preprocessor.tokenize_prompts(text_batch(inputs))
+            width = self.preprocessor.sequence_length
+        requests = self._requests(
+            prompts, max_length, max_new_tokens, stop_token_ids, default_max_length=width
+        )
+        if self.preprocessor is None:
+            return self._generate_token_ids(requests, strip_prompt)
+        texts = self._generate_texts(requests, stop, strip_prompt)
+        return texts[0] if isinstance(inputs, str) else texts
+
+    def stream(
+        self,
+        prompt: str,
+        max_length: int | None = None,
+        stop_token_ids: Any = "auto",
+        *,
+        max_new_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+    ) -> TextStream:
+        """Continue one prompt, piece by piece as the text is made.
+
+        Args:
+            prompt: the text to continue.
+            max_length: see `generate`.
+            stop_token_ids: see `generate`.
+            max_new_tokens: see `generate`.
+            stop: see `generate`.
+
+        Returns:
+            An iterator of pieces of the continuation, without the prompt. Close it, or leave its
+            `with` block, to end early.
+
+        Raises:
+            ValueError: see `generate`.
+            TypeError: see `generate`.
+
+        Example:
+        ```python
+        for piece in lm.stream("The capital of France is", max_new_tokens=16):
+            print(piece, end="", flush=True)
+        ```
+        """
+        self._require_preprocessor("stream")
+        if not isinstance(prompt, str):
+            raise TypeError(f"`prompt` must be a string. Received: prompt={prompt!r}.")
+        return self._stream(
+            self.preprocessor.tokenize_prompts([prompt])[0],
+            max_length,
+            max_new_tokens,
+            stop_token_ids,
+            stop,
+        )
+
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        max_length: int | None = None,
+        stop_token_ids: Any = "auto",
+        *,
+        stream: bool = False,
+        max_new_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+    ) -> str | TextStream:
+        """Answer a conversation, written in the form that the model was trained on.
+
+        Text in a message that looks like a special token stays text.
+
+        Args:
+            messages: the conversation so far, each message a dict of "role" ("system", "user" or
+                "assistant") and "content".
+            max_length: the most tokens of the conversation and the answer together.
+            stop_token_ids: see `generate`.
+            stream: whether to return the answer piece by piece as it is made.
+            max_new_tokens: see `generate`.
+            stop: see `generate`.
+
+        Returns:
+            The answer, or with `stream=True` an iterator of its pieces.
+
+        Raises:
+            ValueError: the model has no chat template, or a message is not what it takes.
+
+        Example:
+        ```python
+        lm.chat([{"role": "user", "content": "What is the capital of France?"}])
+        ```
+        """
+        self._require_preprocessor("chat")
+        pieces = self._stream(
+            self.preprocessor.tokenizer.encode_chat(messages),
+            max_length,
+            max_new_tokens,
+            stop_token_ids,
+            stop,
+        )
+        return pieces if stream else "".join(pieces)
+
+    def _stream(
+        self,
+        prompt: list[int],
+        max_length: int | None,
+        max_new_tokens: int | None,
+        stop_token_ids: Any,
+        stop: str | Sequence[str] | None,
+    ) -> TextStream:
+        stop = check_stop_strings(stop)
+        requests = self._requests(
+            [prompt],
+            max_length,
+            max_new_tokens,
+            stop_token_ids,
+            default_max_length=self.preprocessor.sequence_length,
+        )
+        generation = self._engine.generate(requests, self.sampler)
+        return TextStream(generation, CompletionDecoder(self.preprocessor.tokenizer, prompt, stop))
+
+    def _requests(
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_length: int | None,
+        max_new_tokens: int | None,
+        stop_token_ids: Any,
+        *,
+        default_max_length: int,
+    ) -> list[Request]:
+        """Check the arguments of a generation and turn them into requests."""
+        check_positive("max_length", max_length)
+        check_positive("max_new_tokens", max_new_tokens)
+        context_length = self.backbone.config.context_length
+        if max_length is not None and context_length is not None and max_length > context_length:
+            raise ValueError(
+                f"`max_length` must be at most {context_length}, the context of the model. "
+                f"Received: max_length={max_length}."
+            )
+        if max_length is None and max_new_tokens is None:
+            max_length = default_max_length
+        limit = min(n for n in (max_length, context_length, math.inf) if n is not None)
+        tokenizer = self.preprocessor.tokenizer if self.preprocessor else None
+        stop_ids = check_stop_token_ids(stop_token_ids, tokenizer)
+        seed = getattr(self.sampler, "seed", None)
+        requests = []
+        for index, prompt in enumerate(prompts):
+            check_prompt(index, prompt, limit, self.backbone.config.vocabulary_size)
+            requests.append(
+                Request(
+                    token_ids=prompt,
+                    max_new_tokens=int(min(limit - len(prompt), max_new_tokens or math.inf)),
+                    stop_token_ids=stop_ids,
+                    # Drawn from the generator that `keras.utils.set_random_seed` seeds.
+                    seed=random.randrange(2**63) if seed is None else seed,
+                )
+            )
+        return requests
+
+    def _generate_texts(
+        self, requests: Sequence[Request], stop: Sequence[str], strip_prompt: bool
+    ) -> list[str]:
+        tokenizer = self.preprocessor.tokenizer
+        decoders = [CompletionDecoder(tokenizer, r.token_ids, stop) for r in requests]
+        texts = ["" if strip_prompt else decoder.prompt for decoder in decoders]
+        with self._engine.generate(requests, self.sampler) as generation:
+            for index, token_id, finish_reason in generation:
+                decoder = decoders[index]
+                texts[index] += decoder.push(token_id)
+                if finish_reason is not None:
+                    texts[index] += decoder.flush()
+                elif decoder.is_stopped:
+                    generation.cancel(index)
+        return texts
+
+    def _generate_token_ids(
+        self, requests: Sequence[Request], strip_prompt: bool
+    ) -> dict[str, np.ndarray]:
+        rows = [[] if strip_prompt else list(request.token_ids) for request in requests]
+        with self._engine.generate(requests, self.sampler) as generation:
+            for token in generation:
+                rows[token.request].append(token.token_id)
+        token_ids, padding_mask = pad(rows, max(map(len, rows)), pad_token_id=0)
+        return {"token_ids": token_ids, "padding_mask": padding_mask}
+
+    def _require_preprocessor(self, method: str) -> None:
+        if self.preprocessor is None:
+            raise ValueError(
+                f"`{method}` needs a preprocessor, and this model has none: `preprocessor=None`."
+            )

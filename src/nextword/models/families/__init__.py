@@ -1,0 +1,1 @@
+"""One file per family of models: arguments, mapping to the one decoder, tables, classes."""

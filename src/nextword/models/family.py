@@ -1,0 +1,79 @@
+"""What a family of models declares about itself, and how the family of a checkpoint is found."""
+
+import dataclasses
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from nextword.errors import PresetError, did_you_mean
+from nextword.layers import DecoderConfig
+from nextword.presets.checkpoint import Checkpoint
+from nextword.presets.weight_table import WeightTable
+
+if TYPE_CHECKING:
+    from nextword.models.causal_lm import CausalLM
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StoredFormat:
+    """How a family is stored in one file format.
+
+    Attributes:
+        architectures: names by which the format calls the family (`model_type` of config.json,
+            `general.architecture` of GGUF).
+        arguments: turns an opened checkpoint into the arguments of the family's backbone; raises
+            `PresetError` for settings it does not know.
+        weights: the table of where each variable is stored.
+        ignored: regular expressions of stored tensors that are no weights.
+    """
+
+    architectures: tuple[str, ...]
+    arguments: Callable[[Checkpoint], dict[str, Any]]
+    weights: Callable[[Checkpoint, DecoderConfig], WeightTable]
+    ignored: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Family:
+    """One family of causal language models.
+
+    Attributes:
+        causal_lm: the task class; its `backbone_cls` and `preprocessor_cls` are the family's.
+        formats: file format name ("transformers", "gguf") to how the family is stored there.
+    """
+
+    causal_lm: "type[CausalLM]"
+    formats: Mapping[str, StoredFormat]
+
+
+@functools.cache
+def all_families() -> dict[str, Family]:
+    """Return every family by the name of its file in `nextword.models.families`."""
+    package = importlib.import_module("nextword.models.families")
+    return {
+        module.name: importlib.import_module(f"{package.__name__}.{module.name}").FAMILY
+        for module in pkgutil.iter_modules(package.__path__)
+    }
+
+
+def find_family(checkpoint: Checkpoint) -> tuple[Family, StoredFormat]:
+    """Return the family that a checkpoint belongs to, and how it is stored there.
+
+    Raises:
+        PresetError: no family knows the checkpoint's architecture.
+    """
+    known = []
+    for family in all_families().values():
+        stored = family.formats.get(checkpoint.format)
+        if stored is None:
+            continue
+        if checkpoint.architecture in stored.architectures:
+            return family, stored
+        known.extend(stored.architectures)
+    raise PresetError(
+        f"{checkpoint.name} has the architecture {checkpoint.architecture!r}, which nextword does "
+        f"not know.{did_you_mean(checkpoint.architecture, known)} Known in this file format: "
+        f"{', '.join(sorted(known))}."
+    )

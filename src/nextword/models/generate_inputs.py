@@ -1,0 +1,125 @@
+"""Checks on what the user gives to `generate`, `stream` and `chat`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nextword.tokenizers import Tokenizer
+
+
+def text_batch(inputs: Any) -> list[str]:
+    """Return the texts of `generate`'s inputs as a list.
+
+    Raises:
+        TypeError: there is something else than text.
+        ValueError: there is no text.
+    """
+    if isinstance(inputs, str):
+        return [inputs]
+    if isinstance(inputs, np.ndarray):
+        inputs = inputs.reshape(-1).tolist()
+    if not isinstance(inputs, list | tuple):
+        raise TypeError(
+            "`inputs` must be a string or a list of strings. Received: an object of type "
+            f"{type(inputs).__name__!r}."
+        )
+    texts = [text.decode("utf-8") if isinstance(text, bytes) else text for text in inputs]
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"`inputs` must hold strings only. Received: inputs[{index}]={text!r}.")
+    if not texts:
+        raise ValueError("`inputs` must hold at least one prompt. Received: inputs=[].")
+    return texts
+
+
+def token_id_rows(inputs: Any) -> list[list[int]]:
+    """Return the prompts in `generate`'s inputs of a model without a preprocessor.
+
+    Raises:
+        TypeError: the inputs are no dict of integer arrays.
+        ValueError: the arrays do not fit together.
+    """
+    if not isinstance(inputs, Mapping) or set(inputs) != {"token_ids", "padding_mask"}:
+        raise TypeError(
+            "Without a preprocessor `inputs` must be a dict of 'token_ids' and 'padding_mask'. "
+            f"Received: {list(inputs) if isinstance(inputs, Mapping) else type(inputs).__name__}."
+        )
+    token_ids, mask = np.asarray(inputs["token_ids"]), np.asarray(inputs["padding_mask"])
+    if token_ids.ndim != 2 or token_ids.shape != mask.shape or not token_ids.size:
+        raise ValueError(
+            "`token_ids` and `padding_mask` must have the same shape [batch, length]. Received: "
+            f"shapes {token_ids.shape} and {mask.shape}."
+        )
+    if token_ids.dtype.kind not in "iu":
+        raise TypeError(f"`token_ids` must be integers. Received: dtype {token_ids.dtype}.")
+    return [row[kept].tolist() for row, kept in zip(token_ids, mask.astype("bool"), strict=True)]
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Raise unless `value` is None or a positive integer."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}.")
+
+
+def check_prompt(index: int, token_ids: Sequence[int], limit: float, vocabulary_size: int) -> None:
+    """Raise if a prompt is empty, leaves no room below `limit`, or holds ids that do not exist."""
+    if not token_ids:
+        raise ValueError(
+            f"Prompt {index} is empty: it has no tokens, and the model puts no start token "
+            "before a prompt. Give it at least one token to continue."
+        )
+    if len(token_ids) >= limit:
+        raise ValueError(
+            f"Prompt {index} has {len(token_ids)} tokens, which leaves no room to generate within "
+            f"the limit of {limit} tokens. Shorten it, or raise `max_length` if the model's "
+            "context allows."
+        )
+    lowest, highest = min(token_ids), max(token_ids)
+    if lowest < 0 or highest >= vocabulary_size:
+        wrong = lowest if lowest < 0 else highest
+        raise ValueError(
+            f"Prompt {index} has the token id {wrong}. Token ids of this model go from 0 to "
+            f"{vocabulary_size - 1}."
+        )
+
+
+def check_stop_strings(stop: Any) -> tuple[str, ...]:
+    """Return the strings of the `stop` argument."""
+    strings = (stop,) if isinstance(stop, str) else tuple(stop or ())
+    if not all(isinstance(string, str) and string for string in strings):
+        raise ValueError(
+            f"`stop` must be a string or strings, none empty. Received: stop={stop!r}."
+        )
+    return strings
+
+
+def check_stop_token_ids(stop_token_ids: Any, tokenizer: Tokenizer | None) -> frozenset[int]:
+    """Return the ids of the `stop_token_ids` argument.
+
+    Args:
+        stop_token_ids: "auto", None, or a sequence of ids.
+        tokenizer: what "auto" takes the ids from.
+    """
+    if isinstance(stop_token_ids, str) and stop_token_ids == "auto":
+        if tokenizer is None:
+            raise ValueError(
+                '`stop_token_ids="auto"` needs a preprocessor, which knows the end tokens. Give '
+                "the ids, or None to stop at the length limit only."
+            )
+        return frozenset(tokenizer.end_token_ids)
+    if stop_token_ids is None:
+        return frozenset()
+    try:
+        ids = [int(token_id) for token_id in stop_token_ids]
+        valid = ids == list(stop_token_ids)
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
+        raise ValueError(
+            '`stop_token_ids` must be "auto", None or a sequence of token ids. Received: '
+            f"stop_token_ids={stop_token_ids!r}."
+        )
+    return frozenset(ids)
