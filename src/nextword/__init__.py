@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["__version__", "layers", "models", "presets", "samplers", "tokenizers"]
 
-_NEED_KERAS = {"layers", "models", "samplers", "tokenizers"}
-_LAZY_SUBMODULES = _NEED_KERAS | {"presets"}
+_NEED_KERAS = {"layers", "models", "samplers"}
+_LAZY_SUBMODULES = _NEED_KERAS | {"presets", "tokenizers"}
 
 select_backend()
 

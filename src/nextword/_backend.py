@@ -15,14 +15,19 @@ PREFERRED_BACKENDS = ("jax", "torch", "tensorflow")
 
 
 def _is_installed(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
+    try:
+        spec = importlib.util.find_spec(package)
+    except ValueError:  # already imported, by something that left it without a spec
+        return package in sys.modules
+    # A folder without `__init__.py`, as an uninstalled package may leave behind, has no origin.
+    return spec is not None and spec.origin is not None
 
 
 def _keras_json_backend() -> str | None:
-    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    home = Path(os.environ.get("KERAS_HOME") or "~/.keras")
     try:
-        backend = json.loads((home / "keras.json").read_text()).get("backend")
-    except (OSError, ValueError, AttributeError):
+        backend = json.loads((home.expanduser() / "keras.json").read_text()).get("backend")
+    except (OSError, ValueError, AttributeError, RuntimeError):  # RuntimeError: no home
         return None
     return backend if isinstance(backend, str) else None
 
@@ -37,7 +42,7 @@ def select_backend() -> None:
     if "keras" in sys.modules or os.environ.get("KERAS_BACKEND"):
         return
     configured = _keras_json_backend()
-    if configured in PREFERRED_BACKENDS and _is_installed(configured):
+    if configured and (configured not in PREFERRED_BACKENDS or _is_installed(configured)):
         return
     for backend in PREFERRED_BACKENDS:
         if _is_installed(backend):
@@ -49,8 +54,15 @@ def require_backend() -> None:
     """Raise if no Keras backend is installed.
 
     Raises:
-        ImportError: none of jax, torch and tensorflow can be imported.
+        ImportError: none of jax, torch and tensorflow is installed, or not the one that
+            `KERAS_BACKEND` names.
     """
+    chosen = os.environ.get("KERAS_BACKEND")
+    if chosen in PREFERRED_BACKENDS and not _is_installed(chosen):
+        raise ImportError(
+            f"The variable KERAS_BACKEND chooses {chosen}, which is not installed: "
+            f'run `pip install "nextword[{chosen}]"`, or choose another.'
+        )
     if "keras" not in sys.modules and not any(map(_is_installed, PREFERRED_BACKENDS)):
         raise ImportError(
             "nextword needs a Keras backend, and none of jax, torch and tensorflow is installed: "

@@ -9,6 +9,9 @@ from nextword.models.text_stream import CompletionDecoder
 class CharacterTokenizer:
     """A stand-in whose token ids are code points, and whose decoder delays each by one token."""
 
+    def vocabulary_size(self) -> int:
+        return 0x10FFFF
+
     def stream_decoder(self) -> "CharacterTokenizer":
         self.pending = ""
         return self
@@ -54,3 +57,8 @@ def test_nothing_is_held_back_without_stop_strings(text: str) -> None:
         piece = decoder.push(ord(character))
         assert piece == text[max(0, length - 1) : length]  # only what the tokenizer itself delays
     assert decoder.flush() == text[-1:]
+
+
+def test_tokens_beyond_the_vocabulary_stand_for_no_text() -> None:
+    decoder = CompletionDecoder(CharacterTokenizer(), [])
+    assert decoder.push(ord("a")) + decoder.push(2**21) + decoder.flush() == "a"

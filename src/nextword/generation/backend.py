@@ -10,9 +10,17 @@ from typing import Any, Protocol
 
 import keras
 
+_BACKENDS = ("jax", "torch")
+
 
 class Backend(Protocol):
-    """How one Keras backend compiles a step and writes into the cache in place."""
+    """How one Keras backend compiles a step and writes into the cache in place.
+
+    Attributes:
+        compile_seconds: time spent on compiling since the process started.
+    """
+
+    compile_seconds: float
 
     def compile(
         self,
@@ -64,5 +72,10 @@ class Backend(Protocol):
 @functools.cache
 def get_backend() -> Backend:
     """Return the `Backend` for the Keras backend in use."""
-    module = importlib.import_module(f"nextword.generation.{keras.backend.backend()}_backend")
-    return module.BACKEND
+    name = keras.backend.backend()
+    if name not in _BACKENDS:
+        raise RuntimeError(
+            f"nextword generates on the Keras backends {' and '.join(_BACKENDS)}. Received: the "
+            f"backend {name!r}. Set the variable KERAS_BACKEND before Keras is imported."
+        )
+    return importlib.import_module(f"nextword.generation.{name}_backend").BACKEND

@@ -1,11 +1,12 @@
 """The generation engine: requests in, tokens out. Token ids only; it never sees text."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+from keras import ops
 
 from nextword.generation.backend import get_backend
 from nextword.generation.buckets import (
@@ -15,7 +16,7 @@ from nextword.generation.buckets import (
     prefill_groups,
 )
 from nextword.generation.cache import Buffers, allocate_buffers
-from nextword.generation.request import GeneratedToken, Request, Statistics
+from nextword.generation.request import FinishReason, GeneratedToken, Request, Statistics
 from nextword.generation.steps import Decoder, SamplingInputs, Steps
 from nextword.samplers import Sampler
 from nextword.samplers.randomness import seed_words
@@ -55,14 +56,18 @@ class Engine:
         """
         return Generation(self, requests, sampler)
 
-    def _run(self, generation: "Generation", sampler: Sampler) -> Iterator[GeneratedToken]:
+    def clock(self) -> float:
+        """Return a time in seconds that stands still while programs are compiled."""
+        return time.perf_counter() - get_backend().compile_seconds
+
+    def _run(self, generation: "Generation", sampler: Sampler) -> Generator[GeneratedToken]:
         for first in range(0, len(generation.requests), self._max_slots):
             wave = range(first, min(first + self._max_slots, len(generation.requests)))
             yield from self._run_wave(generation, sampler, wave)
 
     def _run_wave(
         self, generation: "Generation", sampler: Sampler, wave: range
-    ) -> Iterator[GeneratedToken]:
+    ) -> Generator[GeneratedToken]:
         """Run the requests with indices `wave` together, the request `wave[i]` in row `i`."""
         requests = [generation.requests[index] for index in wave]
         lengths = [len(request.token_ids) for request in requests]
@@ -73,41 +78,39 @@ class Engine:
         steps = self._compiled_steps(sampler)
         sampling = _sampling_inputs(requests, sampler)
         buffers = self._allocate(len(requests), cache_capacity(lengths, totals))
-        tokens: Any = np.zeros(len(requests), "int32")
-        for chunks, rows in prefill_groups(lengths):
-            prompts, first_tokens = self._prefill(
+        groups = prefill_groups(lengths)
+        first_tokens = []
+        for chunks, rows in groups:
+            prompts, chosen = self._prefill(
                 steps, [requests[row].token_ids for row in rows], chunks, _select(sampling, rows)
             )
-            buffers, tokens = steps.insert(
-                buffers=buffers,
-                tokens=tokens,
-                prompts=prompts,
-                first_tokens=first_tokens,
-                rows=np.array(rows, "int32"),
-            )
-
+            buffers = _insert(steps, buffers, prompts, rows)
+            first_tokens.append(chosen)
+        # The first tokens are read at once, so that nobody waits for the next step to compile.
+        tokens: Any = np.zeros(len(requests), "int32")
+        for (_, rows), chosen in zip(groups, first_tokens, strict=True):
+            tokens[rows] = ops.convert_to_numpy(chosen)
+        yield from generation.record(wave, tokens)
         positions: Any = np.array(lengths, "int32")
         counts: Any = np.ones(len(requests), "int32")
-        generated = 1
-        longest = max(request.max_new_tokens for request in requests)
-        while True:
-            pending = tokens
-            if generated < longest:
-                # Dispatched before the last tokens are read, so that the device never waits for
-                # Python. The price is one step in vain where a stop token ends the last request.
-                buffers, tokens, positions, counts = steps.decode(
-                    buffers=buffers,
-                    tokens=tokens,
-                    positions=positions,
-                    steps=counts,
-                    sampling=sampling,
-                )
-            for index, token_id in zip(wave, np.asarray(pending).tolist(), strict=True):
-                if generation.is_active(index):
-                    yield generation.record(index, token_id)
-            if not any(generation.is_active(index) for index in wave):
+        pending = None
+        for _ in range(1, max(request.max_new_tokens for request in requests)):
+            if not generation.is_active(wave):
                 return
-            generated += 1
+            # Dispatched before the last tokens are read, so that the device never waits for
+            # Python. The price is one step in vain where a stop token ends the last request.
+            buffers, tokens, positions, counts = steps.decode(
+                buffers=buffers,
+                tokens=tokens,
+                positions=positions,
+                steps=counts,
+                sampling=sampling,
+            )
+            if pending is not None:
+                yield from generation.record(wave, pending)
+            pending = tokens
+        if pending is not None:
+            yield from generation.record(wave, pending)
 
     def _prefill(
         self,
@@ -121,7 +124,7 @@ class Engine:
         Returns:
             The prompts' KV cache and their first new tokens.
         """
-        buffers = self._allocate(len(prompts), chunks.capacity) if chunks.full else None
+        buffers: Any = self._allocate(len(prompts), chunks.capacity) if chunks.full else None
         for number in range(chunks.full + 1):
             is_last = number == chunks.full
             start = number * LARGEST_CHUNK
@@ -162,34 +165,46 @@ class Generation:
         self.statistics = Statistics(prompt_tokens=sum(len(r.token_ids) for r in self.requests))
         self._remaining = {index: r.max_new_tokens for index, r in enumerate(self.requests)}
         self._tokens = engine._run(self, sampler)
-        self._started = time.perf_counter()
+        self._clock = engine.clock
+        self._started = self._clock()
         self._first_token_at: float | None = None
 
-    def is_active(self, request: int) -> bool:
-        """Return whether the request with this index is to get more tokens."""
-        return request in self._remaining
+    def is_active(self, requests: range) -> bool:
+        """Return whether any of the requests with these indices is to get more tokens."""
+        return any(index in self._remaining for index in requests)
 
     def cancel(self, request: int) -> None:
         """Give the request with this index no more tokens; the others go on."""
         self._remaining.pop(request, None)
 
-    def record(self, request: int, token_id: int) -> GeneratedToken:
-        """Count a token, and end its request if the token ends it."""
-        now = time.perf_counter()
+    def record(self, requests: range, tokens: Any) -> Generator[GeneratedToken]:
+        """Count new tokens of requests, end the requests that they end, and yield them.
+
+        Args:
+            requests: indices of the requests; those that have ended are passed over.
+            tokens: int32 tensor with the new token of each.
+        """
+        token_ids = ops.convert_to_numpy(tokens).tolist()
+        statistics, now = self.statistics, self._clock()
         if self._first_token_at is None:
             self._first_token_at = now
-            self.statistics.prompt_seconds = now - self._started
-        self.statistics.generated_tokens += 1
-        self.statistics.generation_seconds = now - self._first_token_at
-        self._remaining[request] -= 1
-        if token_id in self.requests[request].stop_token_ids:
-            finish_reason = "stop"
-        elif self._remaining[request] == 0:
-            finish_reason = "length"
-        else:
-            return GeneratedToken(request, token_id, None)
-        self.cancel(request)
-        return GeneratedToken(request, token_id, finish_reason)
+            statistics.prompt_seconds = now - self._started
+        statistics.generation_seconds = now - self._first_token_at
+        for index, token_id in zip(requests, token_ids, strict=True):
+            if index not in self._remaining:
+                continue
+            request = self.requests[index]
+            statistics.generated_tokens += 1
+            statistics.decoded_tokens += self._remaining[index] < request.max_new_tokens
+            self._remaining[index] -= 1
+            finish_reason: FinishReason | None = None
+            if token_id in request.stop_token_ids:
+                finish_reason = "stop"
+            elif self._remaining[index] == 0:
+                finish_reason = "length"
+            if finish_reason is not None:
+                self.cancel(index)
+            yield GeneratedToken(index, token_id, finish_reason)
 
     def close(self) -> None:
         """End the generation and free its cache."""
@@ -221,6 +236,18 @@ def _sampling_inputs(requests: Sequence[Request], sampler: Sampler) -> SamplingI
     }
     seeds = np.array([seed_words(request.seed) for request in requests], "int32")
     return SamplingInputs(parameters, seeds)
+
+
+def _insert(steps: Steps, buffers: Buffers, prompts: Buffers, rows: Sequence[int]) -> Buffers:
+    """Return the cache with each of the prompts in its row."""
+    for prompt_row, row in enumerate(rows):
+        buffers = [
+            steps.insert(
+                buffers=layer, prompt=prompt, prompt_row=np.int32(prompt_row), row=np.int32(row)
+            )
+            for layer, prompt in zip(buffers, prompts, strict=True)
+        ]
+    return buffers
 
 
 def _select(sampling: SamplingInputs, rows: Sequence[int]) -> SamplingInputs:

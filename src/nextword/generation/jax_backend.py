@@ -1,5 +1,6 @@
 """Generation on JAX: steps are jitted, and the cache's buffers are donated to them."""
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +12,9 @@ import keras
 class JaxBackend:
     """See `nextword.generation.backend.Backend`."""
 
+    def __init__(self) -> None:
+        self.compile_seconds = 0.0
+
     def compile(
         self,
         step: Callable[..., Any],
@@ -18,8 +22,11 @@ class JaxBackend:
         donated: Sequence[str] = (),
     ) -> Callable[..., Any]:
         """Jit the step with the variables' values as an argument."""
+        is_tracing = False
 
         def stateless_step(values: list[Any], **arguments: Any) -> Any:
+            nonlocal is_tracing
+            is_tracing = True
             with keras.StatelessScope(zip(variables, values, strict=True)):
                 return step(**arguments)
 
@@ -27,7 +34,12 @@ class JaxBackend:
         compiled = jax.jit(stateless_step, donate_argnames=tuple(donated))
 
         def run(**arguments: Any) -> Any:
-            return compiled([variable.value for variable in variables], **arguments)
+            nonlocal is_tracing
+            is_tracing, started = False, time.perf_counter()
+            results = compiled([variable.value for variable in variables], **arguments)
+            if is_tracing:  # The call only dispatches the work, so its time is that of compiling.
+                self.compile_seconds += time.perf_counter() - started
+            return results
 
         return run
 

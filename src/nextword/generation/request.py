@@ -46,11 +46,24 @@ class Statistics:
     Attributes:
         prompt_tokens: number of tokens in the prompts.
         generated_tokens: number of tokens generated.
-        prompt_seconds: wall time until the first tokens were there; compilation included.
-        generation_seconds: wall time from then to the end.
+        decoded_tokens: those of them that are not the first of their request, which comes with
+            the prompt.
+        prompt_seconds: wall time until the first tokens were there, compilation left out.
+        generation_seconds: wall time from then to the last token so far, compilation left out.
     """
 
     prompt_tokens: int = 0
     generated_tokens: int = 0
+    decoded_tokens: int = 0
     prompt_seconds: float = 0.0
     generation_seconds: float = 0.0
+
+    @property
+    def prompt_tokens_per_second(self) -> float:
+        """Speed of prefill; 0 before the first token."""
+        return self.prompt_tokens / self.prompt_seconds if self.prompt_seconds else 0.0
+
+    @property
+    def generated_tokens_per_second(self) -> float:
+        """Speed of decoding; 0 before the second token."""
+        return self.decoded_tokens / self.generation_seconds if self.generation_seconds else 0.0

@@ -1,7 +1,7 @@
 """The compiled programs of generation.
 
 Prefill computes prompts by themselves, so that its programs depend on the length of prompts alone;
-insert moves them into the rows of a batch; decode computes one more token of every row.
+insert moves a prompt into a row of a batch; decode computes one more token of every row.
 """
 
 from typing import Any, NamedTuple, Protocol
@@ -97,7 +97,7 @@ class Steps:
         """
         prompts, length = token_ids.shape
         positions = ops.expand_dims(ops.arange(length, dtype="int32"), 0)
-        caches: list[WholePromptCache | ChunkCache]
+        caches: list[Any]
         if buffers is None:
             caches = [WholePromptCache() for _ in range(self._decoder.config.num_layers)]
         else:
@@ -105,36 +105,33 @@ class Steps:
             caches = [ChunkCache(layer, start, self._backend) for layer in buffers]
         hidden_states = self._decoder.hidden_states(token_ids, positions, caches)
         buffers = [cache.buffers for cache in caches]
-        if sampling is None:
+        if sampling is None or lengths is None:
             return buffers, None
         last = ops.reshape(lengths - 1, (prompts, 1, 1))
         hidden_states = ops.take_along_axis(hidden_states, last, axis=1)[:, 0]
         return buffers, self._choose(hidden_states, sampling, ops.zeros_like(lengths))
 
     def _insert(
-        self, *, buffers: Buffers, tokens: Any, prompts: Buffers, first_tokens: Any, rows: Any
-    ) -> tuple[Buffers, Any]:
-        """Move prompts into the rows where they are to be continued.
+        self, *, buffers: tuple[Any, Any], prompt: tuple[Any, Any], prompt_row: Any, row: Any
+    ) -> tuple[Any, Any]:
+        """Move one layer's keys and values of a prompt into the row where it is to be continued.
+
+        One small program that serves every layer: compiling all of them as one takes seconds.
 
         Args:
-            buffers: the KV cache.
-            tokens: int32 tensor of shape `[rows]`, each row's newest token.
-            prompts: the prompts' KV cache.
-            first_tokens: int32 tensor of shape `[prompts]`, the new token after each.
-            rows: int32 tensor of shape `[prompts]`, the row of each.
+            buffers: the layer's keys and values.
+            prompt: the layer's keys and values of some prompts.
+            prompt_row: int32 scalar, which of the prompts.
+            row: int32 scalar, where it goes.
 
         Returns:
-            The cache and the newest tokens with the prompts in their rows.
+            The layer's keys and values with the prompt in its row.
         """
-        inserted = []
-        for layer, prompt_layer in zip(buffers, prompts, strict=True):
-            pair = []
-            for buffer, block in zip(layer, prompt_layer, strict=True):
-                for i in range(block.shape[0]):
-                    buffer = self._backend.write_block(buffer, block[i : i + 1], rows[i], 0)
-                pair.append(buffer)
-            inserted.append(tuple(pair))
-        return inserted, ops.scatter_update(tokens, ops.expand_dims(rows, 1), first_tokens)
+        keys, values = (
+            self._backend.write_block(buffer, ops.take(block, [prompt_row], axis=0), row, 0)
+            for buffer, block in zip(buffers, prompt, strict=True)
+        )
+        return keys, values
 
     def _decode(
         self, *, buffers: Buffers, tokens: Any, positions: Any, steps: Any, sampling: SamplingInputs

@@ -41,7 +41,7 @@ class Layer(keras.layers.Layer):
 
     def add_weight(
         self,
-        shape: tuple[int, ...] | None = None,
+        shape: tuple[int | None, ...] | None = None,
         initializer: Any | None = None,
         *,
         name: str,

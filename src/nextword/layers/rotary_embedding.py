@@ -56,7 +56,7 @@ def rotate(heads: Any, positions: Any, frequencies: np.ndarray) -> Any:
     Returns:
         Tensor of the shape and dtype of `heads`. Angles are computed in float32.
     """
-    angles = ops.cast(positions, "float32")[:, None, :, None] * frequencies
+    angles = ops.cast(positions, "float32")[:, None, :, None] * ops.convert_to_tensor(frequencies)
     cos, sin = ops.cos(angles), ops.sin(angles)
     first, second = ops.split(ops.cast(heads, "float32"), 2, axis=-1)
     rotated = ops.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)

@@ -3,7 +3,7 @@
 import math
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import keras
 import numpy as np
@@ -74,7 +74,12 @@ class CausalLM(Task):
             sampler: a sampler, its name or its config, see `nextword.samplers`.
             **kwargs: see `keras.Model.compile`.
         """
-        self.sampler = samplers.get(sampler)
+        chosen = samplers.get(sampler)
+        if chosen is None:
+            raise ValueError(
+                "`sampler` must be a sampler, its name or its config. Received: sampler=None."
+            )
+        self.sampler = chosen
         if optimizer == "auto":
             optimizer = keras.optimizers.Adam(2e-5)
         if loss == "auto":
@@ -183,6 +188,30 @@ class CausalLM(Task):
             stop_token_ids,
             stop,
         )
+
+    @overload
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        max_length: int | None = None,
+        stop_token_ids: Any = "auto",
+        *,
+        stream: Literal[False] = False,
+        max_new_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+    ) -> str: ...
+
+    @overload
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        max_length: int | None = None,
+        stop_token_ids: Any = "auto",
+        *,
+        stream: Literal[True],
+        max_new_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+    ) -> TextStream: ...
 
     def chat(
         self,

@@ -64,7 +64,7 @@ def find_family(checkpoint: Checkpoint) -> tuple[Family, StoredFormat]:
     Raises:
         PresetError: no family knows the checkpoint's architecture.
     """
-    known = []
+    known: list[str] = []
     for family in all_families().values():
         stored = family.formats.get(checkpoint.format)
         if stored is None:

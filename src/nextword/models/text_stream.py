@@ -1,6 +1,6 @@
 """`TextStream`: generated text, piece by piece, as it is made."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -24,6 +24,7 @@ class CompletionDecoder:
         self, tokenizer: Tokenizer, prompt_ids: Sequence[int], stop: Sequence[str] = ()
     ) -> None:
         self._decoder = tokenizer.stream_decoder()
+        self._vocabulary_size = tokenizer.vocabulary_size()
         self.prompt = self._decoder.push(list(prompt_ids))
         self.is_stopped = False
         self._stop = tuple(stop)
@@ -31,6 +32,9 @@ class CompletionDecoder:
 
     def push(self, token_id: int) -> str:
         """Return the text that a token completes; empty once `is_stopped`."""
+        if token_id >= self._vocabulary_size:
+            # Embeddings are often padded beyond the vocabulary; such a token stands for no text.
+            return ""
         return self._release(self._decoder.push([token_id]), is_last=False)
 
     def flush(self) -> str:
@@ -87,7 +91,7 @@ class TextStream:
         """Counts and times so far."""
         return self._generation.statistics
 
-    def _run(self, decoder: CompletionDecoder) -> Iterator[str]:
+    def _run(self, decoder: CompletionDecoder) -> Generator[str]:
         for token in self._generation:
             piece = decoder.push(token.token_id)
             finish_reason = token.finish_reason

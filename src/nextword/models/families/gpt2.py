@@ -169,7 +169,8 @@ def _gguf_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
 
 def _weights(config: DecoderConfig, names: Mapping[str, str], *layouts: Layout) -> WeightTable:
     """Return the table of a format that stores our paths under `names`."""
-    table, layer = {}, {}
+    table: dict[str, Stored] = {}
+    layer: dict[str, Stored] = {}
     for path, name in names.items():
         if path.endswith("embedding"):
             table[f"{path}/embeddings"] = Stored(f"{name}.weight")

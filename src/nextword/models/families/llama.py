@@ -85,6 +85,13 @@ class LlamaBackbone(Backbone):
     ) -> DecoderConfig:
         scaling: RotaryScaling | None = None
         if rope_frequency_adjustment_factor is not None:
+            if not (
+                rope_low_freq_factor and rope_high_freq_factor and rope_pretraining_sequence_length
+            ):
+                raise ValueError(
+                    "`rope_frequency_adjustment_factor` needs `rope_low_freq_factor`, "
+                    "`rope_high_freq_factor` and `rope_pretraining_sequence_length`."
+                )
             scaling = Llama3Scaling(
                 factor=rope_frequency_adjustment_factor,
                 low_frequency_factor=rope_low_freq_factor,

@@ -1,0 +1,48 @@
+"""Generation on torch: steps run eagerly, and the cache is written in place."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import torch
+from keras import ops
+
+
+class TorchBackend:
+    """See `nextword.generation.backend.Backend`."""
+
+    compile_seconds = 0.0
+
+    def compile(
+        self,
+        step: Callable[..., Any],
+        variables: Sequence[keras.Variable],
+        donated: Sequence[str] = (),
+    ) -> Callable[..., Any]:
+        """Run the step on tensors, without recording gradients."""
+
+        @torch.inference_mode()
+        def run(**arguments: Any) -> Any:
+            return step(**keras.tree.map_structure(_to_tensor, arguments))
+
+        return run
+
+    def write_block(self, buffer: Any, block: Any, row: Any, start: Any) -> Any:
+        """Overwrite a slice in place."""
+        row, start = int(row), int(start)
+        buffer[row : row + block.shape[0], :, start : start + block.shape[2]] = block
+        return buffer
+
+    def write_tokens(self, buffer: Any, tokens: Any, positions: Any) -> Any:
+        """Overwrite one position per row in place."""
+        rows = torch.arange(buffer.shape[0], device=buffer.device)
+        buffer[rows, :, positions] = tokens[:, :, 0]
+        return buffer
+
+
+def _to_tensor(value: Any) -> Any:
+    return ops.convert_to_tensor(value) if isinstance(value, np.ndarray | np.generic) else value
+
+
+BACKEND = TorchBackend()
