@@ -333,12 +333,12 @@ TOKEN = {"id": 7, "content": "<x>", "special": True}
         (broken(model={"vocab": {"a": "0"}, "merges": []}), "map every token to an integer"),
         (broken(model={"vocab": {"a": True}, "merges": []}), "map every token to an integer"),
         (broken(model={"vocab": ["a"], "merges": []}), "map every token to an integer"),
-        (broken(model={"type": "Unigram"}), "must hold a byte-pair model.*'Unigram'"),
-        (broken(model={"type": "WordPiece"}), "must hold a byte-pair model"),
+        (broken(model={"type": "Unigram"}), "must hold a model of the type 'BPE'.*'Unigram'"),
+        (broken(model={"type": "WordPiece"}), "must hold a model of the type 'BPE'"),
         (broken(model={"byte_fallback": "yes"}), "'byte_fallback' .* must be of type bool"),
         (broken(model={"unk_token": "<nowhere>"}), "unknown token .* must be in its vocabulary"),
-        ({"model": None}, "must hold a byte-pair model"),
-        ({"model": lambda old: [old]}, "must hold a byte-pair model"),
+        ({"model": None}, "must hold a model of the type 'BPE'"),
+        ({"model": lambda old: [old]}, "must hold a model of the type 'BPE'"),
         ({"decoder": None}, "decoder of a tokenizer.json must be ByteLevel"),
         ({"decoder": {"type": "WordPiece", "prefix": "##"}}, "Received: 'WordPiece'"),
         ({"decoder": {"type": "Sequence", "decoders": {}}}, "decoder of a tokenizer.json"),
@@ -431,7 +431,10 @@ def test_vocabulary_and_merges_without_other_files(library, tmp_path, corpus):
     ("config", "message"),
     [
         (TokenizerConfig(tokenizer_class="BertTokenizer"), "Received: 'BertTokenizer'"),
-        (TokenizerConfig(add_prefix_space=True), "space in front of every text"),
+        (
+            TokenizerConfig(tokenizer_class="Qwen2Tokenizer", add_prefix_space=True),
+            "add_prefix_space is supported only where",
+        ),
     ],
 )
 def test_vocabulary_and_merges_of_other_kinds_are_refused(config, message, library, tmp_path):

@@ -238,12 +238,6 @@ def test_nothing_there(tmp_path):
         load_tokenizer(checkpoint(tmp_path))
 
 
-def test_sentencepiece_is_not_supported_yet(tmp_path):
-    (tmp_path / "tokenizer.model").write_bytes(b"\x0a\x00")
-    with pytest.raises(PresetError, match=r"SentencePiece model \('tokenizer\.model'\).*not supp"):
-        load_tokenizer(checkpoint(tmp_path))
-
-
 def test_neither_keras_nor_transformers_is_imported():
     code = (
         "import sys; import nextword.tokenizers.loading; "

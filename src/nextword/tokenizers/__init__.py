@@ -2,8 +2,22 @@
 
 from nextword.tokenizers.byte_pair import BytePairTokenizer
 from nextword.tokenizers.chat_template import ChatTemplate
+from nextword.tokenizers.converted_sentence_piece import ConvertedSentencePieceTokenizer
 from nextword.tokenizers.loading import load_tokenizer
+from nextword.tokenizers.sentence_piece import SentencePieceTokenizer
 from nextword.tokenizers.stream_decoder import StreamDecoder
 from nextword.tokenizers.tokenizer import Tokenizer
+from nextword.tokenizers.unigram import UnigramTokenizer
+from nextword.tokenizers.word_piece import WordPieceTokenizer
 
-__all__ = ["BytePairTokenizer", "ChatTemplate", "StreamDecoder", "Tokenizer", "load_tokenizer"]
+__all__ = [
+    "BytePairTokenizer",
+    "ChatTemplate",
+    "ConvertedSentencePieceTokenizer",
+    "SentencePieceTokenizer",
+    "StreamDecoder",
+    "Tokenizer",
+    "UnigramTokenizer",
+    "WordPieceTokenizer",
+    "load_tokenizer",
+]

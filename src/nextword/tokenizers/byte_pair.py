@@ -1,102 +1,120 @@
 """`BytePairTokenizer`: byte-pair encoding as GPT-2, Llama 3, Qwen and many others use it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self, cast
 
 from tokenizers import AddedToken
 
 from nextword.errors import PresetError
-from nextword.tokenizers.byte_pair_engine import BytePairEngine, BytePairModel
-from nextword.tokenizers.chat_template import ChatTemplate
+from nextword.tokenizers.assets import write_json, write_text
 from nextword.tokenizers.gguf_vocabulary import GGUFVocabulary
-from nextword.tokenizers.special_tokens import end_token_ids
-from nextword.tokenizers.tokenizer import Tokenizer
+from nextword.tokenizers.library_engine import LibraryModel
+from nextword.tokenizers.library_models import BytePairModel
+from nextword.tokenizers.library_tokenizer import LibraryTokenizer
+from nextword.tokenizers.pre_tokenizers import split_rules
+from nextword.tokenizers.special_tokens import looks_special
+from nextword.tokenizers.spelling import ByteLevelSpelling, Spelling
 from nextword.tokenizers.tokenizer_config import TokenizerConfig
-from nextword.tokenizers.tokenizer_files import (
-    model_from_tokenizer_json,
-    model_from_vocabulary_and_merges,
-)
+from nextword.tokenizers.tokenizer_files import model_from_vocabulary_and_merges, rules_of_class
 
 _END_OF_TEXT = "<|endoftext|>"
+_VOCABULARY, _MERGES = "vocabulary.json", "merges.txt"
 
 
-class BytePairTokenizer(Tokenizer):
+class BytePairTokenizer(LibraryTokenizer):
     """A tokenizer that joins the pairs of symbols that its merges list.
 
-    Make one with `from_gguf`, `from_tokenizer_json` or `from_vocabulary_and_merges`.
+    A checkpoint's tokenizer is made with `from_gguf`, `from_tokenizer_json`,
+    `from_vocabulary_and_merges` or `from_assets`; the constructor is KerasHub's.
 
     Args:
-        model: vocabulary, merges and how text is prepared for them.
-        roles: see `Tokenizer`.
-        declared_end_token_ids: the end tokens that the checkpoint declares; those that are known
-            to end a turn or a text are added.
-        add_start_token: see `Tokenizer`.
-        chat_template: the template's source, or `None`.
-        name: whose tokenizer it is, for messages.
+        vocabulary: token -> id, or the path of a JSON file with it.
+        merges: pairs of tokens like `"t h"`, the most urgent first, or the path of a text file
+            with one a line.
+        sequence_length: see `Tokenizer`.
+        add_prefix_space: whether a space is put in front of a text that begins with none.
+        unsplittable_tokens: special tokens, all of them in the vocabulary. Those with a role, and
+            those like `<|im_end|>` that no merge makes, are special without being named.
+        split: how text is split before pairs are joined, a name in
+            `nextword.tokenizers.pre_tokenizers.SPLIT_RULES`. Defaults to `default_split`.
+
+    Attributes:
+        default_split: a family's way to split text, for files that do not say.
+        role_tokens: a family's tokens with a role, for files that do not say: role, for example
+            "eos_token" -> token.
 
     Example:
-    >>> tokenizer = BytePairTokenizer.from_gguf(
-    ...     {
-    ...         "tokenizer.ggml.model": "gpt2",
-    ...         "tokenizer.ggml.pre": "gpt-2",
-    ...         "tokenizer.ggml.tokens": ["a", "b", "ab"],
-    ...         "tokenizer.ggml.merges": ["a b"],
-    ...     }
-    ... )
+    >>> tokenizer = BytePairTokenizer({"a": 0, "b": 1, "ab": 2}, ["a b"])
     >>> tokenizer.tokenize("abba")
     [2, 1, 0]
     >>> tokenizer.detokenize([2, 1, 0])
     'abba'
     """
 
+    model_kind: ClassVar[str] = "BPE"
+    spellings: ClassVar[tuple[type[Spelling], ...]] = (ByteLevelSpelling,)
+    asset_files: ClassVar[tuple[str, ...]] = (_VOCABULARY, _MERGES)
+    config_keys: ClassVar[tuple[str, ...]] = (
+        "sequence_length",
+        "add_prefix_space",
+        "unsplittable_tokens",
+    )
+    _settings: ClassVar[frozenset[str]] = frozenset(config_keys)
+    default_split: ClassVar[str] = "gpt-2"
+    role_tokens: ClassVar[Mapping[str, str]] = {}
+
     def __init__(
         self,
-        model: BytePairModel,
-        roles: Mapping[str, str],
+        vocabulary: Mapping[str, int] | str | Path,
+        merges: Iterable[str] | str | Path,
+        sequence_length: int | None = None,
+        add_prefix_space: bool = False,
+        unsplittable_tokens: Sequence[str] | None = None,
         *,
-        declared_end_token_ids: Iterable[int] = (),
-        add_start_token: bool = False,
-        chat_template: str | None = None,
-        name: str = "tokenizer",
+        split: str | None = None,
     ) -> None:
-        self._engine = BytePairEngine(model, name)
-        super().__init__(
-            roles,
-            add_start_token=add_start_token,
-            chat_template=None if chat_template is None else ChatTemplate(chat_template),
+        rules = split_rules(split or self.default_split)
+        name = str(vocabulary) if isinstance(vocabulary, str | Path) else type(self).__name__
+        model = model_from_vocabulary_and_merges(
+            vocabulary, merges, rules, name, add_prefix_space=add_prefix_space
         )
-        ends = [] if self.end_token_id is None else [self.end_token_id]
-        self.end_token_ids = end_token_ids(
-            self._engine.added_token_ids(), [*ends, *declared_end_token_ids]
+        made = {left + right for left, right in model.merges}
+        special = [
+            *self.role_tokens.values(),
+            *(unsplittable_tokens or ()),
+            *(token for token in model.vocabulary if token not in made and looks_special(token)),
+        ]
+        self._set_up(
+            replace(model, added_tokens=_special_tokens(special, model.vocabulary, name)),
+            self.role_tokens,
+            add_start_token=rules.add_start_token,
+            sequence_length=sequence_length,
+            name=name,
         )
+        self.add_prefix_space = add_prefix_space
+        if unsplittable_tokens is not None:
+            self.unsplittable_tokens = list(unsplittable_tokens)
 
-    @property
-    def special_token_ids(self) -> frozenset[int]:
-        return self._engine.special_token_ids
+    def _set_up(self, model: LibraryModel, roles: Mapping[str, str], **settings: Any) -> None:
+        super()._set_up(model, roles, **settings)
+        self._model = cast(BytePairModel, model)
+        self.add_prefix_space = False
+        self.unsplittable_tokens = self.special_tokens
 
-    def vocabulary_size(self) -> int:
-        return self._engine.size
+    def _save_vocabulary(self, directory: Path) -> None:
+        super()._save_vocabulary(directory)
+        if not isinstance(self._model.spelling, self.spellings):
+            return  # such tokens have spaces and line ends in them, which the format lacks
+        vocabulary = dict(sorted(self._engine.vocabulary.items(), key=lambda item: item[1]))
+        write_json(directory / _VOCABULARY, vocabulary)
+        lines = (f"{left} {right}\n" for left, right in self._model.merges)
+        write_text(directory / _MERGES, "".join(lines))
 
-    def special_spans(self, text: str) -> list[tuple[int, int, int]]:
-        return self._engine.special_spans(text)
-
-    @property
-    def _leading_spaces(self) -> int:
-        return self._engine.leading_spaces
-
-    def _find_token(self, token: str) -> int | None:
-        return self._engine.token_to_id(token)
-
-    def _token(self, id: int) -> str | None:
-        return self._engine.id_to_token(id)
-
-    def _token_bytes(self, id: int) -> bytes:
-        return self._engine.token_bytes(id)
-
-    def _encode(self, texts: list[str], *, parse_special: bool) -> list[list[int]]:
-        return self._engine.encode(texts, parse_special=parse_special)
+    @classmethod
+    def _from_vocabulary_files(cls, arguments: dict[str, Any], directory: Path) -> Self:
+        return cls(directory / _VOCABULARY, directory / _MERGES, **arguments)
 
     @classmethod
     def from_gguf(cls, tokenizer_data: Mapping[str, Any], *, name: str = "GGUF file") -> Self:
@@ -110,7 +128,7 @@ class BytePairTokenizer(Tokenizer):
             PresetError: it is of a kind that is not supported yet, or damaged.
         """
         vocabulary = GGUFVocabulary(tokenizer_data, name)
-        return cls(
+        return cls._from_model(
             vocabulary.model(),
             vocabulary.roles(),
             declared_end_token_ids=vocabulary.declared_end_token_ids(),
@@ -118,28 +136,6 @@ class BytePairTokenizer(Tokenizer):
             chat_template=vocabulary.chat_template(),
             name=name,
         )
-
-    @classmethod
-    def from_tokenizer_json(
-        cls,
-        path: str | Path,
-        config: TokenizerConfig | None = None,
-        *,
-        name: str | None = None,
-    ) -> Self:
-        """Return the tokenizer that a tokenizer.json describes.
-
-        Args:
-            path: the file, at most 128 MB.
-            config: what the files beside it say.
-            name: whose tokenizer it is, for messages. Defaults to the path.
-
-        Raises:
-            PresetError: it is of a kind that is not supported yet, or damaged.
-        """
-        name = name or str(path)
-        model, start_token = model_from_tokenizer_json(Path(path), name)
-        return cls._configured(model, config or TokenizerConfig(), start_token, name)
 
     @classmethod
     def from_vocabulary_and_merges(
@@ -164,42 +160,26 @@ class BytePairTokenizer(Tokenizer):
         """
         config = config or TokenizerConfig()
         name = name or str(vocabulary)
+        rules = rules_of_class(config.tokenizer_class, name)
         model = model_from_vocabulary_and_merges(
-            Path(vocabulary), Path(merges), config.tokenizer_class, name
+            vocabulary, merges, rules, name, add_prefix_space=config.add_prefix_space
         )
-        if config.add_prefix_space:
-            raise PresetError(
-                f"The tokenizer of {name!r} puts a space in front of every text (add_prefix_space "
-                "in tokenizer_config.json), which is not supported yet without a tokenizer.json."
-            )
         # The classes of transformers that read these files name this token where no file does.
         if not config.role_tokens and _END_OF_TEXT in model.vocabulary:
             token = AddedToken(_END_OF_TEXT, special=True, normalized=False)
             config = replace(config, role_tokens={"bos_token": token, "eos_token": token})
         return cls._configured(model, config, None, name)
 
-    @classmethod
-    def _configured(
-        cls, model: BytePairModel, config: TokenizerConfig, start_token: str | None, name: str
-    ) -> Self:
-        roles = config.roles
-        adds_start_token = config.add_start_token
-        if start_token is not None and adds_start_token is not False:
-            roles["bos_token"] = start_token
-        added_tokens = config.added_to(model)
-        contents = {token.content for token in added_tokens.values()}
-        if start_token is not None and start_token not in contents | model.vocabulary.keys():
+
+def _special_tokens(
+    tokens: Iterable[str], vocabulary: Mapping[str, int], name: str
+) -> dict[int, AddedToken]:
+    added = {}
+    for token in tokens:
+        if token not in vocabulary:
             raise PresetError(
-                f"The start token of {name!r} must be in its vocabulary. "
-                f"Received: {start_token[:80]!r}."
+                f"The special tokens of {name!r} must be in its vocabulary. "
+                f"Received: {str(token)[:80]!r}."
             )
-        return cls(
-            replace(model, added_tokens=added_tokens),
-            roles,
-            declared_end_token_ids=config.end_token_ids,
-            add_start_token=start_token is not None
-            if adds_start_token is None
-            else adds_start_token,
-            chat_template=config.chat_template,
-            name=name,
-        )
+        added[vocabulary[token]] = AddedToken(token, special=True, normalized=False)
+    return added

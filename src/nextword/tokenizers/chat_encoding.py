@@ -49,7 +49,7 @@ def encode_chat(
         **disguise.cover(variables),
     )
     if not disguise.is_used:
-        return tokenizer.tokenize(text, parse_special=True)
+        return tokenizer.encode([text], parse_special=True)[0]
     return _encode_disguised(tokenizer, text, disguise)
 
 
@@ -60,7 +60,7 @@ def _encode_disguised(tokenizer: "Tokenizer", text: str, disguise: "_Disguise") 
         special.append([id])
         end_of_last = end
     plain.append(disguise.uncover(text[end_of_last:]))
-    rows = tokenizer.tokenize(plain)
+    rows = [*tokenizer.encode(plain[:1]), *tokenizer.encode(plain[1:], inside=True)]
     return [id for row, token in zip(rows, [*special, []], strict=True) for id in [*row, *token]]
 
 

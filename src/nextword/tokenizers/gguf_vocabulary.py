@@ -6,9 +6,21 @@ from typing import Any
 from tokenizers import AddedToken
 
 from nextword.errors import PresetError
-from nextword.tokenizers.byte_pair_engine import BytePairModel
+from nextword.tokenizers.library_models import BytePairModel
 from nextword.tokenizers.pre_tokenizers import split_rules
+from nextword.tokenizers.sentence_piece_proto import (
+    ModelType,
+    Piece,
+    PieceType,
+    SentencePieceModel,
+)
 from nextword.tokenizers.spelling import ByteLevelSpelling
+from nextword.tokenizers.tokenizer_config import TokenizerConfig
+
+# How `tokenizer.ggml.model` calls a SentencePiece vocabulary.
+SENTENCE_PIECE_KIND = "llama"
+
+_MAX_SCORE = 1e38  # of a 32-bit number
 
 # Values of `tokenizer.ggml.token_type`.
 _UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4
@@ -25,7 +37,7 @@ _ROLE_KEYS = {
 _END_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
 
 
-class GGUFVocabulary:
+class _GGUFTokenizer:
     """The keys of a GGUF file that describe its tokenizer, checked as they are read.
 
     Args:
@@ -33,39 +45,17 @@ class GGUFVocabulary:
         name: whose tokenizer it is, for messages.
 
     Raises:
-        PresetError: it is no byte-level byte-pair vocabulary, or has no tokens.
+        PresetError: there are no tokens.
     """
 
     def __init__(self, data: Mapping[str, Any], name: str) -> None:
         self._data = data
         self._name = name
-        kind = self._value("model")
-        if kind != "gpt2":
-            raise PresetError(
-                f"The tokenizer of {name!r} must be of the kind 'gpt2' (byte-level byte pairs); "
-                f"other kinds are not supported yet. Received: 'tokenizer.ggml.model' is {kind!r}."
-            )
         tokens = self._strings("tokens")
         if not tokens:
             raise self._error("tokens", "a list with the tokens")
         # Nothing else tells an empty token from another, and nothing ever produces one.
         self._tokens = [token or f"[EMPTY_{id}]" for id, token in enumerate(tokens)]
-        self._rules = split_rules(self._value("pre"))
-
-    def model(self) -> BytePairModel:
-        """Return vocabulary, merges and how text is prepared for them."""
-        vocabulary = {token: id for id, token in enumerate(self._tokens)}
-        if len(vocabulary) != len(self._tokens):
-            raise PresetError(f"The vocabulary of {self._name!r} has the same token twice.")
-        return BytePairModel(
-            vocabulary=vocabulary,
-            merges=self._merges(),
-            added_tokens=self._added_tokens(),
-            spelling=ByteLevelSpelling(),
-            normalizer=self._rules.normalizer(),
-            pre_tokenizer=self._rules.pre_tokenizer(),
-            options={"ignore_merges": self._rules.ignore_merges},
-        )
 
     def roles(self) -> dict[str, str]:
         """Return the tokens that have a role, by role."""
@@ -77,43 +67,31 @@ class GGUFVocabulary:
         ids = map(self._token_id, _END_KEYS)
         return [id for id in ids if id is not None]
 
-    def add_start_token(self) -> bool:
-        """Return whether a prompt begins with the start token."""
-        value = self._value("add_bos_token")
-        if value is None:
-            return self._rules.add_start_token
-        if not isinstance(value, bool):
-            raise self._error("add_bos_token", "true or false")
-        return value
-
     def chat_template(self) -> str | None:
         """Return the source of the chat template."""
         return self._data.get("tokenizer.chat_template")
 
-    def _added_tokens(self) -> dict[int, AddedToken]:
+    def _flag(self, key: str, default: bool) -> bool:
+        value = self._value(key)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            raise self._error(key, "true or false")
+        return value
+
+    def _types(self) -> list[Any]:
         types = self._value("token_type")
         if types is None:
             types = [None] * len(self._tokens)
         if not isinstance(types, list) or len(types) != len(self._tokens):
             raise self._error("token_type", "a list with the type of every token")
-        # Every token with a role is special, whatever the file says of its type.
-        special = {self._token_id(key) for key in (*_ROLE_KEYS.values(), *_END_KEYS)}
-        special |= {id for id, type in enumerate(types) if type in (_UNKNOWN, _CONTROL)}
-        added = special | {id for id, type in enumerate(types) if type == _USER_DEFINED}
-        return {
-            id: AddedToken(self._tokens[id], special=id in special, normalized=False)
-            for id in added
-            if id is not None
-        }
+        return types
 
-    def _merges(self) -> list[tuple[str, str]]:
-        merges = []
-        for merge in self._strings("merges"):
-            left, _, right = merge.partition(" ")
-            if not left or not right or " " in right:
-                raise self._error("merges", "a list of two tokens and a space between", merge)
-            merges.append((left, right))
-        return merges
+    def _special_ids(self, types: list[Any]) -> set[int]:
+        # Every token with a role is special, whatever the file says of its type.
+        roles = {self._token_id(key) for key in (*_ROLE_KEYS.values(), *_END_KEYS)}
+        special = {id for id, type in enumerate(types) if type in (_UNKNOWN, _CONTROL)}
+        return special | {id for id in roles if id is not None}
 
     def _token_id(self, key: str) -> int | None:
         id = self._value(key)
@@ -136,3 +114,121 @@ class GGUFVocabulary:
             f"'tokenizer.ggml.{key}' of {self._name!r} must be {expected}. "
             f"Received: {str(received)[:80]!r}."
         )
+
+
+class GGUFVocabulary(_GGUFTokenizer):
+    """A byte-level byte-pair vocabulary in a GGUF file.
+
+    Args:
+        data: the keys that begin with `tokenizer.`, and their values.
+        name: whose tokenizer it is, for messages.
+
+    Raises:
+        PresetError: the vocabulary is of another kind, or has no tokens.
+    """
+
+    def __init__(self, data: Mapping[str, Any], name: str) -> None:
+        kind = data.get("tokenizer.ggml.model")
+        if kind != "gpt2":
+            raise PresetError(
+                f"The tokenizer of {name!r} must be of the kind 'gpt2' (byte-level byte pairs). "
+                f"Received: 'tokenizer.ggml.model' is {kind!r:.80}."
+            )
+        super().__init__(data, name)
+        self._rules = split_rules(self._value("pre"))
+
+    def model(self) -> BytePairModel:
+        """Return vocabulary, merges and how text is prepared for them."""
+        vocabulary = {token: id for id, token in enumerate(self._tokens)}
+        if len(vocabulary) != len(self._tokens):
+            raise PresetError(f"The vocabulary of {self._name!r} has the same token twice.")
+        return BytePairModel(
+            vocabulary=vocabulary,
+            merges=self._merges(),
+            added_tokens=self._added_tokens(),
+            spelling=ByteLevelSpelling(),
+            normalizer=self._rules.normalizer(),
+            pre_tokenizer=self._rules.pre_tokenizer(),
+            options={"ignore_merges": self._rules.ignore_merges},
+        )
+
+    def add_start_token(self) -> bool:
+        """Return whether a prompt begins with the start token."""
+        return self._flag("add_bos_token", self._rules.add_start_token)
+
+    def _added_tokens(self) -> dict[int, AddedToken]:
+        types = self._types()
+        special = self._special_ids(types)
+        added = special | {id for id, type in enumerate(types) if type == _USER_DEFINED}
+        return {
+            id: AddedToken(self._tokens[id], special=id in special, normalized=False)
+            for id in added
+        }
+
+    def _merges(self) -> list[tuple[str, str]]:
+        merges = []
+        for merge in self._strings("merges"):
+            left, _, right = merge.partition(" ")
+            if not left or not right or " " in right:
+                raise self._error("merges", "a list of two tokens and a space between", merge)
+            merges.append((left, right))
+        return merges
+
+
+class GGUFSentencePieces(_GGUFTokenizer):
+    """A SentencePiece vocabulary in a GGUF file: byte pairs of characters, joined by their scores.
+
+    Args:
+        data: the keys that begin with `tokenizer.`, and their values.
+        name: whose tokenizer it is, for messages.
+
+    Raises:
+        PresetError: the vocabulary is of another kind, or has no tokens.
+    """
+
+    def __init__(self, data: Mapping[str, Any], name: str) -> None:
+        kind = data.get("tokenizer.ggml.model")
+        if kind != SENTENCE_PIECE_KIND:
+            raise PresetError(
+                f"The tokenizer of {name!r} must be of the kind {SENTENCE_PIECE_KIND!r} "
+                f"(SentencePiece). Received: 'tokenizer.ggml.model' is {kind!r:.80}."
+            )
+        super().__init__(data, name)
+
+    def model(self) -> SentencePieceModel:
+        """Return the model of SentencePiece from which the vocabulary was converted."""
+        scores, types = self._value("scores"), self._types()
+        if (
+            not isinstance(scores, list)
+            or len(scores) != len(self._tokens)
+            or not set(map(type, scores)) <= {int, float}
+            or not all(abs(score) <= _MAX_SCORE for score in scores)
+        ):
+            raise self._error("scores", "a list with the score of every token")
+        pieces = []
+        for text, score, kind in zip(self._tokens, scores, types, strict=True):
+            if kind not in tuple(PieceType):
+                raise self._error("token_type", "a list of numbers from 1 to 6", kind)
+            pieces.append(Piece(text, score, PieceType(kind)))
+        return SentencePieceModel(
+            tuple(pieces),
+            ModelType.BPE,
+            byte_fallback=any(piece.type is PieceType.BYTE for piece in pieces),
+            add_dummy_prefix=self._flag("add_space_prefix", True),
+            remove_extra_whitespaces=self._flag("remove_extra_whitespaces", False),
+        )
+
+    def config(self) -> TokenizerConfig:
+        """Return everything but the vocabulary."""
+        special = self._special_ids(self._types())
+        return TokenizerConfig(
+            role_tokens={role: _special_token(token) for role, token in self.roles().items()},
+            extra_special_tokens=tuple(_special_token(self._tokens[id]) for id in sorted(special)),
+            end_token_ids=tuple(self.declared_end_token_ids()),
+            add_start_token=self._flag("add_bos_token", True),
+            chat_template=self.chat_template(),
+        )
+
+
+def _special_token(token: str) -> AddedToken:
+    return AddedToken(token, special=True, normalized=False)

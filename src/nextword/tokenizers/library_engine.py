@@ -1,14 +1,15 @@
-"""Byte-pair encoding by the `tokenizers` library, behind checks and with its errors made ours."""
+"""Tokenization by the `tokenizers` library, behind checks and with its errors made ours."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import tokenizers
-from tokenizers import AddedToken
-from tokenizers.models import BPE
+from tokenizers import AddedToken, processors
+from tokenizers.models import BPE, Model
 
 from nextword.errors import PresetError
 from nextword.tokenizers.spelling import Spelling
@@ -16,30 +17,51 @@ from nextword.tokenizers.spelling import Spelling
 _MAX_TOKENS = 1 << 22
 
 
-@dataclass(frozen=True)
-class BytePairModel:
+@dataclass(frozen=True, kw_only=True)
+class LibraryModel(ABC):
     """All that a file says about how text becomes ids.
 
     Attributes:
         vocabulary: token -> id, ids unique.
-        merges: pairs of tokens that are joined, the most urgent first.
         added_tokens: id -> token that is found in the text before anything else, special or not.
         spelling: which bytes a token stands for.
         normalizer: what the library does to the text first, if anything.
         pre_tokenizer: how the library splits the text, if at all.
-        options: further arguments of the library's `BPE`, for example `ignore_merges`.
     """
 
     vocabulary: Mapping[str, int]
-    merges: Sequence[tuple[str, str]]
     added_tokens: Mapping[int, AddedToken]
     spelling: Spelling
     normalizer: Any = None
     pre_tokenizer: Any = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def unknown_token(self) -> str | None:
+        """The token for what the vocabulary lacks, if there is one."""
+        return None
+
+    @abstractmethod
+    def check(self, vocabulary: Mapping[str, int], name: str) -> None:
+        """Check what the library does not, or aborts for.
+
+        Args:
+            vocabulary: the vocabulary with the added tokens in it.
+            name: whose tokenizer it is, for messages.
+
+        Raises:
+            PresetError: something does not fit together.
+        """
+
+    @abstractmethod
+    def build(self, vocabulary: Mapping[str, int]) -> Model:
+        """Return the library's object.
+
+        Args:
+            vocabulary: the vocabulary with the added tokens in it, which fixes their ids.
+        """
 
 
-class BytePairEngine:
+class LibraryEngine:
     """Encodes text and spells tokens; safe to use from several threads at once.
 
     Args:
@@ -47,36 +69,47 @@ class BytePairEngine:
         name: whose tokenizer it is, for messages.
 
     Raises:
-        PresetError: the vocabulary, the merges and the added tokens do not fit together.
+        PresetError: the vocabulary, the model and the added tokens do not fit together.
     """
 
-    def __init__(self, model: BytePairModel, name: str) -> None:
+    def __init__(self, model: LibraryModel, name: str) -> None:
         self._name = name
         self._spelling = model.spelling
         self._added = dict(sorted(model.added_tokens.items()))
         self._vocabulary = _with_added_tokens(model, name)
-        _check_merges(model, name)
+        model.check(self._vocabulary, name)
         self.special_token_ids = frozenset(id for id, token in self._added.items() if token.special)
+        # Text that no other token is for may become the unknown token, but no other special one.
+        unknown = self._vocabulary.get(model.unknown_token or "")
+        self._never_text = self.special_token_ids - {unknown}
         self.size = max(self._vocabulary.values()) + 1
-        with _library_errors(f"The tokenizer of {name!r} cannot be built"):
-            bpe = BPE(vocab=self._vocabulary, merges=list(model.merges), **model.options)
-            self._parsing = self._front(bpe, model.normalizer, model.pre_tokenizer)
+        with library_errors(f"The tokenizer of {name!r} cannot be built"):
+            core = model.build(self._vocabulary)
+            self._parsing = self._front(core, model.normalizer, model.pre_tokenizer)
             # The library decides per object whether special tokens are found in the text; the two
             # objects share one model.
             shared = self._parsing.model
             self._plain = self._front(shared, model.normalizer, model.pre_tokenizer)
             self._plain.encode_special_tokens = True
+            self._inside = self._front(shared, model.normalizer, _without_first(model))
+            self._inside.encode_special_tokens = True
             # Finds the added tokens and drops all other text.
             added = BPE(vocab={token.content: id for id, token in self._added.items()}, merges=[])
             self._scanner = self._front(added, model.normalizer, None)
 
-    def _front(self, bpe: BPE, normalizer: Any, pre_tokenizer: Any) -> tokenizers.Tokenizer:
-        front = tokenizers.Tokenizer(bpe)
+    def _front(self, core: Model, normalizer: Any, pre_tokenizer: Any) -> tokenizers.Tokenizer:
+        front = tokenizers.Tokenizer(core)
         if normalizer is not None:
             front.normalizer = normalizer
         if pre_tokenizer is not None:
             front.pre_tokenizer = pre_tokenizer
         front.add_tokens(list(self._added.values()))
+        for id, token in self._added.items():
+            if front.token_to_id(token.content) != id:
+                raise ValueError(
+                    f"the added token {token.content[:80]!r} cannot have the id {id}, since ids "
+                    "before it are missing"
+                )
         return front
 
     @property
@@ -84,43 +117,47 @@ class BytePairEngine:
         """How many spaces in front of every decoded text are an artefact."""
         return self._spelling.leading_spaces
 
-    def encode(self, texts: list[str], *, parse_special: bool) -> list[list[int]]:
+    def encode(
+        self, texts: list[str], *, parse_special: bool, inside: bool = False
+    ) -> list[list[int]]:
         """Return the ids of every text.
 
         Args:
             texts: any texts without surrogates.
-            parse_special: whether text that looks like a special token becomes its id.
+            parse_special: whether text that looks like a special token becomes its id; not
+                together with `inside`.
+            inside: whether something stands before the texts.
 
         Returns:
             A list of ids for every text.
         """
-        front = self._parsing if parse_special else self._plain
-        with _library_errors(f"The tokenizer of {self._name!r} failed"):
+        front = self._parsing if parse_special else self._inside if inside else self._plain
+        with library_errors(f"The tokenizer of {self._name!r} failed"):
             # "Fast" is without offsets; it is so for one text too.
             encodings = front.encode_batch_fast(texts, add_special_tokens=False)
         ids = [encoding.ids for encoding in encodings]
         if parse_special:
             return ids
         return [
-            row if self.special_token_ids.isdisjoint(row) else self._encode_spelled_out(text)
+            row if self._never_text.isdisjoint(row) else self._encode_spelled_out(front, text)
             for text, row in zip(texts, ids, strict=True)
         ]
 
-    def _encode_spelled_out(self, text: str) -> list[int]:
+    def _encode_spelled_out(self, front: tokenizers.Tokenizer, text: str) -> list[int]:
         """Encode a text in which the merges alone lead to a special token.
 
         Only a vocabulary that lists a special token among its ordinary ones does this, for a word
         that is spelled just like the token. Such a word is encoded letter by letter.
         """
-        encoding = self._plain.encode(text, add_special_tokens=False)
+        encoding = front.encode(text, add_special_tokens=False)
         ids: list[int] = []
         for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
-            if token not in self.special_token_ids:
+            if token not in self._never_text:
                 ids.append(token)
                 continue
             for character in text[start:end]:
                 letters = self._plain.encode(character, add_special_tokens=False).ids
-                ids += [letter for letter in letters if letter not in self.special_token_ids]
+                ids += [letter for letter in letters if letter not in self._never_text]
         return ids
 
     def special_spans(self, text: str) -> list[tuple[int, int, int]]:
@@ -130,7 +167,7 @@ class BytePairEngine:
             For each, its id and where it begins and ends, in characters. The span includes white
             space that the token swallows.
         """
-        with _library_errors(f"The tokenizer of {self._name!r} failed"):
+        with library_errors(f"The tokenizer of {self._name!r} failed"):
             encoding = self._scanner.encode(text, add_special_tokens=False)
         return [
             (id, start, end)
@@ -153,13 +190,40 @@ class BytePairEngine:
         token = self._parsing.id_to_token(id)
         return b"" if token is None else self._spelling.token_bytes(token)
 
+    def to_json(self, start_token: str | None) -> str:
+        """Return the tokenizer as the text of a tokenizer.json.
+
+        Args:
+            start_token: the token that a post-processor puts in front of a text, if any.
+        """
+        data = json.loads(self._parsing.to_str())
+        data["decoder"] = self._spelling.decoder()
+        if start_token is not None:
+            processor = processors.TemplateProcessing(
+                single=[start_token, "$A"],
+                pair=[start_token, "$A", start_token, "$B"],
+                special_tokens=[(start_token, self._vocabulary[start_token])],
+            )
+            data["post_processor"] = json.loads(processor.__getstate__())
+        return json.dumps(data, ensure_ascii=False)
+
+    @property
+    def vocabulary(self) -> Mapping[str, int]:
+        """All tokens, added ones too, and their ids."""
+        return self._vocabulary
+
     def added_token_ids(self) -> dict[str, int]:
         """Return the tokens that are found in the text before anything else, and their ids."""
         return {token.content: id for id, token in self._added.items()}
 
 
 @contextmanager
-def _library_errors(what: str) -> Iterator[None]:
+def library_errors(what: str) -> Iterator[None]:
+    """Turn whatever goes wrong inside into a `PresetError`.
+
+    Args:
+        what: what has gone wrong, the beginning of the message.
+    """
     try:
         yield
     except (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
@@ -186,24 +250,23 @@ def library_component(kind: str, section: Any, name: str) -> Any:
     if section is None:
         return None
     skeleton = {"version": "1.0", "model": {"type": "BPE", "vocab": {}, "merges": []}}
-    with _library_errors(f"The {kind} in the tokenizer.json of {name!r} cannot be used"):
+    with library_errors(f"The {kind} in the tokenizer.json of {name!r} cannot be used"):
         whole = tokenizers.Tokenizer.from_str(json.dumps({**skeleton, kind: section}))
         return getattr(whole, kind)
 
 
-def _check_merges(model: BytePairModel, name: str) -> None:
-    # The library checks this too, but aborts for some of it, which leaves traces on the console.
-    known = model.vocabulary.keys()
-    shared = len(model.options.get("continuing_subword_prefix", ""))
-    for left, right in model.merges:
-        if left not in known or right not in known or left + right[shared:] not in known:
-            raise PresetError(
-                f"The merges of {name!r} must be of tokens in its vocabulary, to one in it. "
-                f"Received: {left[:80]!r} and {right[:80]!r}."
-            )
+def _without_first(model: LibraryModel) -> Any:
+    """Return the pre-tokenizer without what it puts in front of the first piece of a text only."""
+    if model.pre_tokenizer is None:
+        return None
+    text = model.pre_tokenizer.__getstate__().decode()
+    if '"prepend_scheme":"first"' not in text:
+        return model.pre_tokenizer
+    section = json.loads(text.replace('"prepend_scheme":"first"', '"prepend_scheme":"never"'))
+    return library_component("pre_tokenizer", section, "tokenizer")
 
 
-def _with_added_tokens(model: BytePairModel, name: str) -> dict[str, int]:
+def _with_added_tokens(model: LibraryModel, name: str) -> dict[str, int]:
     """Return the vocabulary with the added tokens in it, which fixes their ids."""
     vocabulary = dict(model.vocabulary)
     for id, token in model.added_tokens.items():
@@ -222,9 +285,4 @@ def _with_added_tokens(model: BytePairModel, name: str) -> dict[str, int]:
         )
     if len(set(ids)) != len(vocabulary):
         raise PresetError(f"Two tokens in the vocabulary of {name!r} have the same id.")
-    unknown = model.options.get("unk_token")
-    if unknown is not None and unknown not in vocabulary:
-        raise PresetError(
-            f"The unknown token of {name!r} must be in its vocabulary. Received: {unknown[:80]!r}."
-        )
     return vocabulary

@@ -6,11 +6,16 @@ from nextword.errors import PresetError
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.sources import PresetSource
 from nextword.tokenizers.byte_pair import BytePairTokenizer
+from nextword.tokenizers.gguf_vocabulary import SENTENCE_PIECE_KIND
+from nextword.tokenizers.library_tokenizer import LibraryTokenizer
+from nextword.tokenizers.sentence_piece import SentencePieceTokenizer
 from nextword.tokenizers.tokenizer import Tokenizer
 from nextword.tokenizers.tokenizer_config import read_tokenizer_config
+from nextword.tokenizers.word_piece import WordPieceTokenizer
 
 _TOKENIZER = "tokenizer.json"
 _VOCABULARY, _MERGES = "vocab.json", "merges.txt"
+_WORDS = "vocab.txt"
 _SENTENCE_PIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 
 
@@ -19,7 +24,8 @@ def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
 
     Args:
         checkpoint: an open checkpoint. A GGUF file has its tokenizer inside; beside a transformers
-            checkpoint there is a tokenizer.json, or a vocab.json and a merges.txt.
+            checkpoint there is a tokenizer.json, a vocab.json and a merges.txt, a
+            tokenizer.model or a vocab.txt.
 
     Returns:
         The tokenizer.
@@ -28,8 +34,11 @@ def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
         PresetError: there is none, it is of a kind that is not supported yet, or it is damaged.
     """
     if checkpoint.format == "gguf":
-        data: Any = checkpoint
-        return BytePairTokenizer.from_gguf(data.tokenizer_data, name=checkpoint.name)
+        gguf: Any = checkpoint
+        data = gguf.tokenizer_data
+        is_sentence_piece = data.get("tokenizer.ggml.model") == SENTENCE_PIECE_KIND
+        kind = SentencePieceTokenizer if is_sentence_piece else BytePairTokenizer
+        return kind.from_gguf(data, name=checkpoint.name)
     transformers: Any = checkpoint
     return _from_files(transformers.source, transformers.generation_config, checkpoint.name)
 
@@ -38,19 +47,22 @@ def _from_files(source: PresetSource, generation_config: Any, name: str) -> Toke
     tokenizer_json = source.find(_TOKENIZER)
     if tokenizer_json is not None:
         config = read_tokenizer_config(source, generation_config)
-        return BytePairTokenizer.from_tokenizer_json(tokenizer_json, config, name=name)
+        return LibraryTokenizer.from_tokenizer_json(tokenizer_json, config, name=name)
     vocabulary = source.find(_VOCABULARY)
     merges = source.find(_MERGES) if vocabulary is not None else None
     if vocabulary is not None and merges is not None:
         config = read_tokenizer_config(source, generation_config)
         return BytePairTokenizer.from_vocabulary_and_merges(vocabulary, merges, config, name=name)
     for filename in _SENTENCE_PIECE:
-        if source.find(filename) is not None:
-            raise PresetError(
-                f"Preset {name!r} has its tokenizer only as a SentencePiece model ({filename!r}), "
-                f"which is not supported yet; one that also has a {_TOKENIZER!r} works."
-            )
+        proto = source.find(filename)
+        if proto is not None:
+            config = read_tokenizer_config(source, generation_config)
+            return SentencePieceTokenizer.from_proto(proto, config, name=name)
+    words = source.find(_WORDS)
+    if words is not None:
+        config = read_tokenizer_config(source, generation_config)
+        return WordPieceTokenizer.from_vocabulary(words, config, name=name)
     raise PresetError(
         f"Preset {name!r} has no tokenizer: neither {_TOKENIZER!r} nor {_VOCABULARY!r} with "
-        f"{_MERGES!r} is there."
+        f"{_MERGES!r} nor {_SENTENCE_PIECE[0]!r} nor {_WORDS!r} is there."
     )

@@ -46,9 +46,23 @@ class SplitRules:
         """Return the normalizer for the `tokenizers` library."""
         return normalizers.NFC() if self.compose else None
 
-    def pre_tokenizer(self) -> PreTokenizer:
-        """Return the pre-tokenizer for the `tokenizers` library."""
+    def pre_tokenizer(self, *, add_prefix_space: bool = False) -> PreTokenizer:
+        """Return the pre-tokenizer for the `tokenizers` library.
+
+        Args:
+            add_prefix_space: whether a space is put in front of a text that begins with none.
+
+        Raises:
+            PresetError: the library has no such space for these rules.
+        """
         steps = [_library_step(step) for step in self.steps]
+        if add_prefix_space:
+            if self.steps[0] is not Step.BYTE_LEVEL_WORDS:
+                raise PresetError(
+                    "add_prefix_space is supported only where text is split as GPT-2 does. "
+                    "Received: add_prefix_space=True."
+                )
+            steps[0] = pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=True)
         if Step.BYTE_LEVEL_WORDS not in self.steps:
             steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False))
         return pre_tokenizers.Sequence(steps)

@@ -1,5 +1,6 @@
 """Tokens with a role, and those that end a turn."""
 
+import re
 from collections.abc import Iterable, Mapping
 
 # The roles that checkpoints give to tokens, in transformers' words; chat templates use them as
@@ -34,6 +35,18 @@ _END_TOKENS = (
 )
 # Where these exist, `<|end|>` only ends one of the messages that an answer is made of.
 _ENDS_BESIDE_MESSAGES = {"<|return|>", "<|call|>"}
+# How tokens that begin turns and the like are written, in vocabularies that do not mark them.
+_SPECIAL = re.compile(r"<\|[^\s|<>]+\|>|<\uff5c[^\s<>]+\uff5c>|<start_of_turn>")
+
+
+def looks_special(token: str) -> bool:
+    """Return whether a token carries structure by its looks, for vocabularies that do not say.
+
+    Example:
+    >>> looks_special("<|im_start|>"), looks_special("<b>")
+    (True, False)
+    """
+    return token in _END_TOKENS or _SPECIAL.fullmatch(token) is not None
 
 
 def end_token_ids(added_tokens: Mapping[str, int], declared: Iterable[int]) -> tuple[int, ...]:

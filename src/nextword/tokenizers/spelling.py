@@ -24,6 +24,10 @@ class Spelling(ABC):
     def added_token_bytes(self, token: str) -> bytes:
         """Return the bytes of a token that was added to the vocabulary, for example `<|end|>`."""
 
+    @abstractmethod
+    def decoder(self) -> dict[str, Any]:
+        """Return the `decoder` section of a tokenizer.json that describes the spelling."""
+
 
 def byte_level_alphabet() -> dict[int, str]:
     """Return the printable character by which byte-level vocabularies spell each byte.
@@ -57,6 +61,10 @@ class ByteLevelSpelling(Spelling):
     def added_token_bytes(self, token: str) -> bytes:
         return token.encode()
 
+    def decoder(self) -> dict[str, Any]:
+        flags = ("add_prefix_space", "trim_offsets", "use_regex")
+        return {"type": "ByteLevel", **dict.fromkeys(flags, True)}
+
 
 class ByteFallbackSpelling(Spelling):
     """Tokens are text, with a stand-in for the space; `<0xE2>` is one byte.
@@ -74,7 +82,7 @@ class ByteFallbackSpelling(Spelling):
     def __init__(
         self, replacements: list[tuple[str, str]], *, byte_fallback: bool, leading_spaces: int
     ) -> None:
-        self._replacements = replacements
+        self.replacements = replacements
         self._byte_fallback = byte_fallback
         self.leading_spaces = leading_spaces
 
@@ -84,9 +92,50 @@ class ByteFallbackSpelling(Spelling):
         return self.added_token_bytes(token)
 
     def added_token_bytes(self, token: str) -> bytes:
-        for pattern, content in self._replacements:
+        for pattern, content in self.replacements:
             token = token.replace(pattern, content)
         return token.encode()
+
+    def decoder(self) -> dict[str, Any]:
+        steps: list[dict[str, Any]] = [
+            {"type": "Replace", "pattern": {"String": pattern}, "content": content}
+            for pattern, content in self.replacements
+        ]
+        if self._byte_fallback:
+            steps.append({"type": "ByteFallback"})
+        steps.append({"type": "Fuse"})
+        if self.leading_spaces:
+            strip = {"type": "Strip", "content": " ", "start": self.leading_spaces, "stop": 0}
+            steps.append(strip)
+        return {"type": "Sequence", "decoders": steps}
+
+
+class WordPieceSpelling(Spelling):
+    """Tokens are words, but for those with a prefix, which go on with a word.
+
+    Args:
+        prefix: for example "##".
+        cleanup: whether there is no space in front of punctuation and of "n't", "'s" and the like.
+    """
+
+    leading_spaces = 1
+    _CLOSE = re.compile(r" (?=[.?!,])| (?=n't)| (?='(?:m|s|ve|re))")
+
+    def __init__(self, prefix: str, *, cleanup: bool) -> None:
+        self._prefix = prefix
+        self._cleanup = cleanup
+
+    def token_bytes(self, token: str) -> bytes:
+        if token.startswith(self._prefix):
+            return token.removeprefix(self._prefix).encode()
+        return self.added_token_bytes(token)
+
+    def added_token_bytes(self, token: str) -> bytes:
+        text = f" {token}"
+        return (self._CLOSE.sub("", text) if self._cleanup else text).encode()
+
+    def decoder(self) -> dict[str, Any]:
+        return {"type": "WordPiece", "prefix": self._prefix, "cleanup": self._cleanup}
 
 
 def spelling_from_decoder(decoder: Any) -> Spelling:
@@ -102,8 +151,18 @@ def spelling_from_decoder(decoder: Any) -> Spelling:
         PresetError: the section describes another way of decoding.
     """
     steps = _steps(decoder)
-    if [step.get("type") for step in steps] == ["ByteLevel"]:
-        return ByteLevelSpelling()
+    match steps:
+        case [{"type": "ByteLevel"}]:
+            return ByteLevelSpelling()
+        case [{"type": "WordPiece", "prefix": str(prefix), "cleanup": bool(cleanup)}]:
+            return WordPieceSpelling(prefix, cleanup=cleanup)
+        case [{"type": "Metaspace", "replacement": str(space)} as step] if space:
+            has_prefix = step.get("prepend_scheme", step.get("add_prefix_space", True))
+            return ByteFallbackSpelling(
+                [(space, " ")],
+                byte_fallback=False,
+                leading_spaces=0 if has_prefix in ("never", False) else 1,
+            )
     replacements = []
     while steps and steps[0].get("type") == "Replace":
         replacements.append(_replacement(steps.pop(0)))
@@ -150,6 +209,7 @@ def _leading_spaces(strip: dict[str, Any]) -> int:
 def _unsupported(decoder: Any) -> PresetError:
     kind = decoder.get("type") if isinstance(decoder, dict) else decoder
     return PresetError(
-        "The decoder of a tokenizer.json must be ByteLevel, or Replace, ByteFallback, Fuse and "
-        f"Strip in this order; others are not supported yet. Received: {str(kind)[:80]!r}."
+        "The decoder of a tokenizer.json must be ByteLevel, Metaspace, WordPiece, or Replace, "
+        "ByteFallback, Fuse and Strip in this order; others are not supported yet. "
+        f"Received: {str(kind)[:80]!r}."
     )

@@ -1,7 +1,7 @@
 """`Tokenizer`: text to token ids and back, whatever the kind of vocabulary."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from operator import index
 from typing import Any, overload
 
@@ -10,11 +10,13 @@ import numpy as np
 from nextword.errors import did_you_mean
 from nextword.tokenizers.chat_encoding import encode_chat
 from nextword.tokenizers.chat_template import ChatTemplate
+from nextword.tokenizers.id_checks import check_ids
+from nextword.tokenizers.saved_tokenizer import SavedTokenizer
 from nextword.tokenizers.stream_decoder import StreamDecoder
-from nextword.tokenizers.text_checks import check_unicode
+from nextword.tokenizers.text_checks import check_texts, check_unicode
 
 
-class Tokenizer(ABC):
+class Tokenizer(SavedTokenizer):
     """Turns text into token ids, and token ids into text.
 
     Args:
@@ -23,6 +25,7 @@ class Tokenizer(ABC):
         end_token_ids: see below.
         add_start_token: see below.
         chat_template: see below.
+        sequence_length: see below.
 
     Attributes:
         start_token_id: id of the token that begins a text, or `None`.
@@ -32,6 +35,9 @@ class Tokenizer(ABC):
         add_start_token: whether the checkpoint's own tokenizer puts the start token in front of a
             prompt. `tokenize` never does.
         chat_template: how a conversation becomes a prompt, or `None`.
+        sequence_length: if set, `tokenize` cuts and pads every row to so many ids.
+        add_bos: whether `tokenize` puts the start token in front.
+        add_eos: whether `tokenize` puts the end token behind.
     """
 
     def __init__(
@@ -41,6 +47,7 @@ class Tokenizer(ABC):
         end_token_ids: Sequence[int] = (),
         add_start_token: bool = False,
         chat_template: ChatTemplate | None = None,
+        sequence_length: int | None = None,
     ) -> None:
         self._roles = dict(roles)
         self.start_token_id = self._role_id("bos_token")
@@ -49,6 +56,8 @@ class Tokenizer(ABC):
         self.end_token_ids = tuple(end_token_ids)
         self.add_start_token = add_start_token and self.start_token_id is not None
         self.chat_template = chat_template
+        self.sequence_length = sequence_length
+        self.add_bos = self.add_eos = False
 
     def _role_id(self, role: str) -> int | None:
         return self.token_to_id(self._roles[role]) if role in self._roles else None
@@ -75,8 +84,31 @@ class Tokenizer(ABC):
         """Return the bytes that a token stands for; the id is below the vocabulary size."""
 
     @abstractmethod
-    def _encode(self, texts: list[str], *, parse_special: bool) -> list[list[int]]:
-        """Return the ids of checked texts."""
+    def _encode(
+        self, texts: list[str], *, parse_special: bool, inside: bool = False
+    ) -> list[list[int]]:
+        """Return the ids of checked texts; `inside` says that something stands before each."""
+
+    def _framed(self, ids: list[int]) -> list[int]:
+        """Return the ids of a text with what the tokenizer puts around them."""
+        start = [self.start_token_id] if self.add_bos else []
+        end = [self.end_token_id] if self.add_eos else []
+        return [id for id in (*start, *ids, *end) if id is not None]
+
+    def encode(
+        self, texts: Sequence[str], *, parse_special: bool = False, inside: bool = False
+    ) -> list[list[int]]:
+        """Return the ids of texts and nothing around them, whatever the settings.
+
+        Args:
+            texts: any texts.
+            parse_special: see `tokenize`.
+            inside: whether something stands before the texts, so that what a tokenizer puts in
+                front of a text is not put there.
+        """
+        for text in texts:
+            check_unicode(text)
+        return self._encode(list(texts), parse_special=parse_special, inside=inside)
 
     @abstractmethod
     def special_spans(self, text: str) -> list[tuple[int, int, int]]:
@@ -88,6 +120,50 @@ class Tokenizer(ABC):
         Returns:
             For each, its id, and where it begins and ends in the text, in characters.
         """
+
+    @property
+    def sequence_length(self) -> int | None:
+        """To how many ids `tokenize` cuts and pads every row; as many as there are if `None`."""
+        return self._sequence_length
+
+    @sequence_length.setter
+    def sequence_length(self, value: int | None) -> None:
+        if value is not None and (type(value) is not int or value < 1):
+            raise ValueError(
+                "sequence_length must be a positive integer or None. "
+                f"Received: sequence_length={value!r:.80}."
+            )
+        self._sequence_length = value
+
+    @property
+    def start_token(self) -> str | None:
+        """The token that begins a text, or `None`."""
+        return self._roles.get("bos_token")
+
+    @property
+    def end_token(self) -> str | None:
+        """The token that ends a text, or `None`."""
+        return self._roles.get("eos_token")
+
+    @property
+    def pad_token(self) -> str | None:
+        """The token that fills up a batch, or `None`."""
+        return self._roles.get("pad_token")
+
+    @property
+    def special_tokens(self) -> list[str]:
+        """The tokens that carry structure, not text, in the order of their ids."""
+        return [self.id_to_token(id) for id in sorted(self.special_token_ids)]
+
+    def get_vocabulary(self) -> list[str]:
+        """Return all tokens in the order of their ids; ids that are unused are left out."""
+        tokens = map(self._token, range(self.vocabulary_size()))
+        return [token for token in tokens if token is not None]
+
+    @property
+    def _always_parses_special(self) -> bool:
+        """Whether `tokenize` finds special tokens in a text without being told to."""
+        return False
 
     @property
     def _leading_spaces(self) -> int:
@@ -143,15 +219,33 @@ class Tokenizer(ABC):
                 outside cannot change the structure of a prompt.
 
         Returns:
-            The ids of the string, or a list of them for each string.
+            The ids of the string, or a list of them for each string. Where `sequence_length` is
+            set, an int32 array of shape [sequence_length] or [batch, sequence_length].
 
         Raises:
             TypeError: `inputs` is anything else.
             ValueError: a string holds a lone surrogate.
         """
-        texts, is_batch = _texts(inputs)
-        ids = self._encode(texts, parse_special=parse_special) if texts else []
-        return ids if is_batch else ids[0]
+        texts, is_batch = check_texts(inputs)
+        parse_special = parse_special or self._always_parses_special
+        rows: Any = self._encode(texts, parse_special=parse_special) if texts else []
+        rows = [self._framed(ids) for ids in rows]
+        if self.sequence_length is not None:
+            rows = self._dense(rows, self.sequence_length)
+        return rows if is_batch else rows[0]
+
+    def _dense(self, rows: list[list[int]], length: int) -> np.ndarray:
+        pad_token_id = 0 if self.pad_token_id is None else self.pad_token_id
+        dense = np.full((len(rows), length), pad_token_id, "int32")
+        for target, ids in zip(dense, rows, strict=True):
+            target[: len(ids)] = ids[:length]
+        return dense
+
+    def __call__(
+        self, inputs: str | Sequence[str], *, parse_special: bool = False
+    ) -> list[int] | list[list[int]]:
+        """Return what `tokenize` returns."""
+        return self.tokenize(inputs, parse_special=parse_special)
 
     @overload
     def detokenize(self, ids: Sequence[int], *, skip_special_tokens: bool = ...) -> str: ...
@@ -175,21 +269,9 @@ class Tokenizer(ABC):
             TypeError: an id is no integer.
             ValueError: an id is outside the vocabulary.
         """
-        if hasattr(ids, "__array__"):
-            ids = np.asarray(ids)
-            if ids.ndim not in (1, 2):
-                raise ValueError(
-                    "ids must have the shape [length] or [batch, length]. "
-                    f"Received: an array of shape {list(ids.shape)}."
-                )
-            ids = ids.tolist()
-        if not isinstance(ids, Iterable) or isinstance(ids, str | bytes | Mapping):
-            raise TypeError(f"ids must be a list of token ids. Received: ids={ids!r:.80}.")
-        ids = list(ids)
-        if ids and _is_row(ids[0]):
-            return [
-                self.detokenize(_row(row), skip_special_tokens=skip_special_tokens) for row in ids
-            ]
+        ids, is_batch = check_ids(ids)
+        if is_batch:
+            return [self.detokenize(row, skip_special_tokens=skip_special_tokens) for row in ids]
         decoder = self.stream_decoder(skip_special_tokens=skip_special_tokens)
         return decoder.push(ids) + decoder.flush()
 
@@ -267,38 +349,3 @@ class Tokenizer(ABC):
                 f"A token id must be from 0 to {self.vocabulary_size() - 1}. Received: {value}."
             )
         return value
-
-
-def _texts(inputs: Any) -> tuple[list[str], bool]:
-    """Return the strings in `inputs`, and whether they are a batch."""
-    if isinstance(inputs, np.ndarray):
-        if inputs.ndim > 1:
-            raise TypeError(
-                "inputs must be a string or a one-dimensional sequence of strings. Received: an "
-                f"array of shape {list(inputs.shape)}."
-            )
-        inputs = inputs.tolist()
-    is_batch = isinstance(inputs, list | tuple)
-    texts = list(inputs) if is_batch else [inputs]
-    for text in texts:
-        _check_text(text)
-    return texts, is_batch
-
-
-def _check_text(text: Any) -> None:
-    if not isinstance(text, str):
-        raise TypeError(
-            "inputs must be a string, or a list, tuple or numpy array of strings. Received: "
-            f"{text!r:.80} of type {type(text).__name__}."
-        )
-    check_unicode(text)
-
-
-def _is_row(value: Any) -> bool:
-    return isinstance(value, list | tuple) or getattr(value, "ndim", 0) == 1
-
-
-def _row(value: Any) -> Any:
-    if not _is_row(value):
-        raise TypeError(f"ids must be rows or integers, not both. Received: {value!r:.80}.")
-    return value

@@ -11,7 +11,7 @@ from nextword.errors import PresetError
 from nextword.presets.file_checks import cannot_read, check_file, not_valid
 from nextword.presets.json_files import read_json
 from nextword.presets.sources import PresetSource
-from nextword.tokenizers.byte_pair_engine import BytePairModel
+from nextword.tokenizers.assets import CHAT_TEMPLATE, END_TOKEN_IDS, TOKENIZER_CONFIG
 from nextword.tokenizers.special_tokens import ROLES
 
 _MAX_TEMPLATE_BYTES = 1 << 20
@@ -31,7 +31,11 @@ class TokenizerConfig:
             the tokenizer.json.
         tokenizer_class: the class of transformers that the checkpoint was made with, or `None`.
         add_prefix_space: whether a space is put in front of every text.
+        legacy: whether SentencePiece puts a space in front of every text between added tokens.
         chat_template: the source of the chat template, or `None`.
+        lowercase: whether a WordPiece tokenizer makes letters small.
+        strip_accents: whether it removes accents; where `None`, if it makes letters small.
+        split_on_cjk: whether every Chinese character is a word to it.
     """
 
     role_tokens: Mapping[str, AddedToken] = field(default_factory=dict)
@@ -41,34 +45,41 @@ class TokenizerConfig:
     add_start_token: bool | None = None
     tokenizer_class: str | None = None
     add_prefix_space: bool = False
+    legacy: bool = False
     chat_template: str | None = None
+    lowercase: bool = True
+    strip_accents: bool | None = None
+    split_on_cjk: bool = True
 
     @property
     def roles(self) -> dict[str, str]:
         """The tokens that have a role, by role."""
         return {role: token.content for role, token in self.role_tokens.items()}
 
-    def added_to(self, model: BytePairModel) -> dict[int, AddedToken]:
+    def added_to(
+        self, vocabulary: Mapping[str, int], added_tokens: Mapping[int, AddedToken]
+    ) -> dict[int, AddedToken]:
         """Return the added tokens of a model together with those of this configuration.
 
         Tokens that the vocabulary lacks get the ids after its last, in the order in which
         transformers adds them.
 
         Args:
-            model: as its vocabulary files describe it.
+            vocabulary: of the model, token -> id.
+            added_tokens: of the model, id -> token.
 
         Returns:
             id -> token.
         """
-        added = dict(model.added_tokens)
+        added = dict(added_tokens)
         contents = {token.content: id for id, token in added.items()}
         for id, token in sorted(self.added_tokens.items()):
             if token.content not in contents:
                 added[id] = token
                 contents[token.content] = id
-        following = max((*model.vocabulary.values(), *added), default=-1) + 1
+        following = max((*vocabulary.values(), *added), default=-1) + 1
         for token in (*self.role_tokens.values(), *self.extra_special_tokens):
-            known = contents.get(token.content, model.vocabulary.get(token.content))
+            known = contents.get(token.content, vocabulary.get(token.content))
             id = following if known is None else known
             following += known is None
             added[id] = _special(added.get(id, token))
@@ -91,7 +102,7 @@ def read_tokenizer_config(
     Raises:
         PresetError: a file is damaged.
     """
-    config = _read(source, "tokenizer_config.json")
+    config = _read(source, TOKENIZER_CONFIG)
     roles = _read(source, "special_tokens_map.json") | config
     return TokenizerConfig(
         role_tokens={
@@ -101,11 +112,18 @@ def read_tokenizer_config(
         },
         extra_special_tokens=tuple(_extra_special_tokens(roles)),
         added_tokens=_added_tokens(config, _read(source, _ADDED_TOKENS_FILE)),
-        end_token_ids=_end_token_ids(generation_config),
+        end_token_ids=(
+            *_end_token_ids(generation_config, "eos_token_id"),
+            *_end_token_ids(config, END_TOKEN_IDS),
+        ),
         add_start_token=_optional(config, "add_bos_token", bool),
         tokenizer_class=_optional(config, "tokenizer_class", str),
         add_prefix_space=bool(_optional(config, "add_prefix_space", bool)),
+        legacy=bool(_optional(config, "legacy", bool)),
         chat_template=_chat_template(source, config),
+        lowercase=_optional(config, "do_lower_case", bool) is not False,
+        strip_accents=_optional(config, "strip_accents", bool),
+        split_on_cjk=_optional(config, "tokenize_chinese_chars", bool) is not False,
     )
 
 
@@ -191,10 +209,10 @@ def _added_tokens(config: Mapping[str, Any], file: Mapping[str, Any]) -> dict[in
     return tokens
 
 
-def _end_token_ids(generation_config: Mapping[str, Any]) -> tuple[int, ...]:
-    value = generation_config.get("eos_token_id")
+def _end_token_ids(config: Mapping[str, Any], key: str) -> tuple[int, ...]:
+    value = config.get(key)
     ids = value if isinstance(value, list) else [] if value is None else [value]
-    return tuple(_id(id, "eos_token_id") for id in ids)
+    return tuple(_id(id, key) for id in ids)
 
 
 def _id(value: Any, name: str) -> int:
@@ -210,7 +228,7 @@ def _chat_template(source: PresetSource, config: Mapping[str, Any]) -> str | Non
 
     Where the configuration has several, the one that is named "default" is for conversations.
     """
-    path = source.find("chat_template.jinja")
+    path = source.find(CHAT_TEMPLATE)
     if path is not None:
         return read_text(path, _MAX_TEMPLATE_BYTES)
     template = config.get("chat_template")

@@ -1,6 +1,6 @@
-"""Byte-pair vocabularies in tokenizer.json, or in vocab.json and merges.txt."""
+"""Vocabularies in tokenizer.json, in vocab.json and merges.txt, or in vocab.txt."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +8,16 @@ from tokenizers import AddedToken
 
 from nextword.errors import PresetError
 from nextword.presets.json_files import read_json
-from nextword.tokenizers.byte_pair_engine import BytePairModel, library_component
+from nextword.tokenizers.library_engine import LibraryModel, library_component
+from nextword.tokenizers.library_models import BytePairModel, UnigramModel, WordPieceModel
 from nextword.tokenizers.pre_tokenizers import SPLIT_RULES, SplitRules
 from nextword.tokenizers.spelling import ByteLevelSpelling, spelling_from_decoder
 from nextword.tokenizers.tokenizer_config import read_text
 
 _MAX_BYTES = 128 * 2**20
 _MAX_DEPTH_OF_PROCESSORS = 8
+_MAX_SCORE = 1e300
+_MAX_WORD = 1 << 20
 
 # Arguments of the library's BPE and their types. `dropout` is left out: it makes ids random.
 _OPTIONS = {
@@ -34,72 +37,192 @@ _RULES_OF_CLASSES = {
 }
 
 
-def model_from_tokenizer_json(path: Path, name: str) -> tuple[BytePairModel, str | None]:
+def read_tokenizer_json(path: Path) -> tuple[dict[str, Any], str]:
     """Read a tokenizer.json.
-
-    The file is parsed here, and the `tokenizers` library gets only checked parts of it: on some
-    damaged vocabularies it aborts instead of raising an error.
 
     Args:
         path: the file.
+
+    Returns:
+        Its content, and the type of the model in it; that is "BPE" where it does not say.
+
+    Raises:
+        PresetError: the file cannot be read.
+    """
+    data = read_json(path, max_bytes=_MAX_BYTES)
+    model = data.get("model")
+    kind = model.get("type", "BPE") if isinstance(model, dict) else model
+    return data, str(kind)[:80]
+
+
+def model_from_tokenizer_json(
+    data: Mapping[str, Any], kind: str, name: str
+) -> tuple[LibraryModel, str | None]:
+    """Return what a tokenizer.json describes.
+
+    The `tokenizers` library gets only checked parts of it: on some damaged vocabularies it aborts
+    instead of raising an error.
+
+    Args:
+        data: the content of the file.
+        kind: the type of the model: "BPE", "Unigram" or "WordPiece".
         name: whose tokenizer it is, for messages.
 
     Returns:
         The model, and the start token that it puts in front of a text, if any.
 
     Raises:
-        PresetError: it is not a byte-pair tokenizer, or damaged.
+        PresetError: it is damaged.
     """
-    data = read_json(path, max_bytes=_MAX_BYTES)
-    model = data.get("model")
-    kind = model.get("type", "BPE") if isinstance(model, dict) else model
-    if not isinstance(model, dict) or kind != "BPE":
-        raise PresetError(
-            f"The tokenizer.json of {name!r} must hold a byte-pair model (type 'BPE'); other kinds "
-            f"are not supported yet. Received: {str(kind)[:80]!r}."
-        )
-    parts = BytePairModel(
-        vocabulary=_vocabulary(model.get("vocab"), name),
-        merges=_merges(model.get("merges"), name),
+    model = data["model"]
+    parts = _MODELS[kind](
+        model,
+        name,
         added_tokens=_added_tokens(data.get("added_tokens"), name),
         spelling=spelling_from_decoder(data.get("decoder")),
         normalizer=library_component("normalizer", data.get("normalizer"), name),
         pre_tokenizer=library_component("pre_tokenizer", data.get("pre_tokenizer"), name),
-        options=_options(model, name),
     )
     return parts, _start_token(data.get("post_processor"))
 
 
-def model_from_vocabulary_and_merges(
-    vocabulary: Path, merges: Path, tokenizer_class: str | None, name: str
-) -> BytePairModel:
-    """Read a vocab.json and a merges.txt.
+def _byte_pair_model(section: Mapping[str, Any], name: str, **parts: Any) -> BytePairModel:
+    return BytePairModel(
+        vocabulary=_vocabulary(section.get("vocab"), name),
+        merges=_merges(section.get("merges"), name),
+        options=_options(section, name),
+        **parts,
+    )
+
+
+def _unigram_model(section: Mapping[str, Any], name: str, **parts: Any) -> UnigramModel:
+    pieces = section.get("vocab")
+    if not isinstance(pieces, list) or not all(map(_is_piece, pieces)):
+        raise PresetError(f"The vocabulary of {name!r} must be a list of tokens with a number.")
+    unknown = section.get("unk_id")
+    if unknown is not None and (type(unknown) is not int or not 0 <= unknown < len(pieces)):
+        raise PresetError(
+            f"The unknown token of {name!r} must be in its vocabulary. "
+            f"Received: {str(unknown)[:80]!r}."
+        )
+    return UnigramModel(
+        vocabulary={token: id for id, (token, _) in enumerate(pieces)},
+        pieces=[(token, float(score)) for token, score in pieces],
+        unknown_id=unknown,
+        byte_fallback=section.get("byte_fallback") is True,
+        **parts,
+    )
+
+
+def _is_piece(value: Any) -> bool:
+    match value:
+        case [str(), score]:
+            return type(score) in (int, float) and abs(score) <= _MAX_SCORE
+    return False
+
+
+def _word_piece_model(section: Mapping[str, Any], name: str, **parts: Any) -> WordPieceModel:
+    unknown, prefix = section.get("unk_token"), section.get("continuing_subword_prefix")
+    max_word = section.get("max_input_chars_per_word")
+    if not isinstance(unknown, str) or not isinstance(prefix, str) or type(max_word) is not int:
+        raise PresetError(
+            f"The model in the tokenizer.json of {name!r} must have an 'unk_token', a "
+            "'continuing_subword_prefix' and a 'max_input_chars_per_word'."
+        )
+    return WordPieceModel(
+        vocabulary=_vocabulary(section.get("vocab"), name),
+        unknown=unknown,
+        prefix=prefix,
+        max_word=min(max(max_word, 0), _MAX_WORD),
+        **parts,
+    )
+
+
+_MODELS: Mapping[str, Callable[..., LibraryModel]] = {
+    "BPE": _byte_pair_model,
+    "Unigram": _unigram_model,
+    "WordPiece": _word_piece_model,
+}
+
+
+def vocabulary_from_lines(path: Path, name: str) -> dict[str, int]:
+    """Read a text file with a token a line; the number of the line, from 0, is the id.
 
     Args:
-        vocabulary: JSON file, token -> id.
-        merges: text file, two tokens a line.
-        tokenizer_class: the class of transformers that splits the text, GPT-2's where `None`.
+        path: the file.
         name: whose tokenizer it is, for messages.
 
     Raises:
-        PresetError: the class is not known, or a file is damaged.
+        PresetError: the file is damaged, or has a token twice.
     """
-    rules = _rules_of_class(tokenizer_class, name)
-    lines = read_text(merges, _MAX_BYTES).replace("\r\n", "\n").split("\n")
-    if lines[0].startswith("#version"):
-        del lines[0]
+    lines = read_text(path, _MAX_BYTES).replace("\r\n", "\n").split("\n")
+    return vocabulary_from_tokens(lines[:-1] if lines[-1] == "" else lines, name)
+
+
+def vocabulary_from_tokens(tokens: Iterable[str], name: str) -> dict[str, int]:
+    """Return token -> id for tokens in the order of their ids.
+
+    Raises:
+        PresetError: there is a token twice, or an empty one.
+    """
+    tokens = list(tokens)
+    vocabulary = {token: id for id, token in enumerate(tokens)}
+    if set(map(type, tokens)) != {str} or len(vocabulary) != len(tokens) or "" in vocabulary:
+        raise PresetError(f"The vocabulary of {name!r} must be a list of tokens, each once.")
+    return vocabulary
+
+
+def model_from_vocabulary_and_merges(
+    vocabulary: Mapping[str, int] | str | Path,
+    merges: Iterable[str] | str | Path,
+    rules: SplitRules,
+    name: str,
+    *,
+    add_prefix_space: bool = False,
+) -> BytePairModel:
+    """Return the model that a vocabulary and merges, or files with them, make.
+
+    Args:
+        vocabulary: token -> id, or a JSON file with it.
+        merges: two tokens and a space between, or a text file with one such pair a line.
+        rules: how text is split.
+        name: whose tokenizer it is, for messages.
+        add_prefix_space: whether a space is put in front of a text that begins with none.
+
+    Raises:
+        PresetError: a file is damaged, or the rules know no space in front.
+    """
+    if isinstance(vocabulary, str | Path):
+        vocabulary = read_json(Path(vocabulary), max_bytes=_MAX_BYTES)
+    if isinstance(merges, str | Path):
+        lines = read_text(Path(merges), _MAX_BYTES).replace("\r\n", "\n").split("\n")
+        merges = [line for line in lines if line]
+    elif not isinstance(merges, Iterable):
+        raise PresetError(f"The merges of {name!r} must be a list. Received: {merges!r:.80}.")
+    pairs = list(merges)
+    if pairs and isinstance(pairs[0], str) and pairs[0].startswith("#version"):
+        del pairs[0]
     return BytePairModel(
-        vocabulary=_vocabulary(read_json(vocabulary, max_bytes=_MAX_BYTES), name),
-        merges=_merges([line for line in lines if line], name),
+        vocabulary=_vocabulary(vocabulary, name),
+        merges=_merges(pairs, name),
         added_tokens={},
         spelling=ByteLevelSpelling(),
         normalizer=rules.normalizer(),
-        pre_tokenizer=rules.pre_tokenizer(),
+        pre_tokenizer=rules.pre_tokenizer(add_prefix_space=add_prefix_space),
         options={"ignore_merges": rules.ignore_merges},
     )
 
 
-def _rules_of_class(tokenizer_class: str | None, name: str) -> SplitRules:
+def rules_of_class(tokenizer_class: str | None, name: str) -> SplitRules:
+    """Return how a tokenizer class of transformers splits text.
+
+    Args:
+        tokenizer_class: the name of the class, GPT-2's where `None`.
+        name: whose tokenizer it is, for messages.
+
+    Raises:
+        PresetError: the class is not known.
+    """
     plain = "GPT2Tokenizer" if tokenizer_class is None else tokenizer_class.removesuffix("Fast")
     if plain not in _RULES_OF_CLASSES:
         raise PresetError(
@@ -111,7 +234,11 @@ def _rules_of_class(tokenizer_class: str | None, name: str) -> SplitRules:
 
 
 def _vocabulary(value: Any, name: str) -> dict[str, int]:
-    if not isinstance(value, dict) or not set(map(type, value.values())) <= {int}:
+    if (
+        not isinstance(value, dict)
+        or not set(map(type, value)) <= {str}
+        or not set(map(type, value.values())) <= {int}
+    ):
         raise PresetError(f"The vocabulary of {name!r} must map every token to an integer.")
     return value
 
