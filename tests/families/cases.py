@@ -37,7 +37,9 @@ class Case:
         return model
 
 
-def _llama(**changes: Any) -> Callable[[], transformers.PretrainedConfig]:
+def _llama(
+    config_class: type[transformers.PretrainedConfig] = transformers.LlamaConfig, **changes: Any
+) -> Callable[[], transformers.PretrainedConfig]:
     settings = {
         "vocab_size": 131,
         "hidden_size": 32,
@@ -50,7 +52,7 @@ def _llama(**changes: Any) -> Callable[[], transformers.PretrainedConfig]:
         "bos_token_id": 0,
         "eos_token_id": 1,
     }
-    return lambda: transformers.LlamaConfig(**settings | changes)
+    return lambda: config_class(**settings | changes)
 
 
 def _gpt2(**changes: Any) -> Callable[[], transformers.PretrainedConfig]:
@@ -66,6 +68,81 @@ def _gpt2(**changes: Any) -> Callable[[], transformers.PretrainedConfig]:
     return lambda: transformers.GPT2Config(**settings | changes)
 
 
+def _gemma(**changes: Any) -> Callable[[], transformers.PretrainedConfig]:
+    settings = {
+        "vocab_size": 131,
+        "hidden_size": 32,
+        "intermediate_size": 56,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 1,
+        "head_dim": 16,
+        "max_position_embeddings": 256,
+    }
+    return lambda: transformers.GemmaConfig(**settings | changes)
+
+
+def _gemma2(**changes: Any) -> Callable[[], transformers.PretrainedConfig]:
+    settings = {
+        "vocab_size": 131,
+        "hidden_size": 32,
+        "intermediate_size": 56,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "max_position_embeddings": 256,
+        "query_pre_attn_scalar": 16,
+        "sliding_window": 12,
+        "attn_logit_softcapping": 5.0,
+        "final_logit_softcapping": 6.0,
+    }
+    return lambda: transformers.Gemma2Config(**settings | changes)
+
+
+def _opt(**changes: Any) -> Callable[[], transformers.PretrainedConfig]:
+    settings = {
+        "vocab_size": 131,
+        "hidden_size": 32,
+        "ffn_dim": 56,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 256,
+    }
+    return lambda: transformers.OPTConfig(**settings | changes)
+
+
+def _bloom(**changes: Any) -> Callable[[], transformers.PretrainedConfig]:
+    settings = {"vocab_size": 131, "hidden_size": 32, "n_layer": 3, "n_head": 4}
+    return lambda: transformers.BloomConfig(**settings | changes)
+
+
+def _gpt_neox(**changes: Any) -> Callable[[], transformers.PretrainedConfig]:
+    settings = {
+        "vocab_size": 131,
+        "hidden_size": 64,
+        "intermediate_size": 56,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 256,
+    }
+    return lambda: transformers.GPTNeoXConfig(**settings | changes)
+
+
+def _falcon(**changes: Any) -> Callable[[], transformers.PretrainedConfig]:
+    settings = {
+        "vocab_size": 131,
+        "hidden_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 6,
+        "max_position_embeddings": 256,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+    }
+    return lambda: transformers.FalconConfig(**settings | changes)
+
+
+_FALCON_1B = {"alibi": True, "bias": True, "multi_query": False, "parallel_attn": False}
 _LLAMA3_SCALING = {
     "rope_type": "llama3",
     "rope_theta": 5e5,
@@ -89,4 +166,116 @@ CASES = [
     ),
     Case("gpt2", _gpt2()),
     Case("gpt2-inner", _gpt2(n_inner=48, layer_norm_epsilon=1e-3)),
+    Case("gemma", _gemma()),
+    Case("gemma-biases", _gemma(attention_bias=True, rope_parameters={"rope_theta": 5e5})),
+    Case("gemma2", _gemma2()),
+    Case(
+        "gemma2-no-caps",
+        _gemma2(
+            attn_logit_softcapping=None,
+            final_logit_softcapping=None,
+            query_pre_attn_scalar=24,
+            layer_types=["full_attention", "sliding_attention", "sliding_attention"],
+        ),
+    ),
+    Case("mistral", _llama(transformers.MistralConfig, sliding_window=12)),
+    Case(
+        "mistral-wide-heads-tied-no-window",
+        _llama(
+            transformers.MistralConfig, sliding_window=None, head_dim=16, tie_word_embeddings=True
+        ),
+    ),
+    Case(
+        "ministral",
+        _llama(
+            transformers.MinistralConfig,
+            sliding_window=12,
+            head_dim=16,
+            layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        ),
+    ),
+    Case("qwen2", _llama(transformers.Qwen2Config)),
+    Case(
+        "qwen2-tied-window",
+        _llama(
+            transformers.Qwen2Config,
+            tie_word_embeddings=True,
+            use_sliding_window=True,
+            sliding_window=12,
+            max_window_layers=1,
+            rope_parameters={"rope_theta": 1e6},
+        ),
+    ),
+    Case("qwen3", _llama(transformers.Qwen3Config, head_dim=16)),
+    Case(
+        "qwen3-tied-window-biases",
+        _llama(
+            transformers.Qwen3Config,
+            head_dim=8,
+            tie_word_embeddings=True,
+            attention_bias=True,
+            use_sliding_window=True,
+            sliding_window=12,
+            layer_types=["full_attention", "sliding_attention", "full_attention"],
+        ),
+    ),
+    Case("opt", _opt()),
+    Case("opt-gelu-no-biases", _opt(activation_function="gelu", enable_bias=False)),
+    Case("bloom", _bloom()),
+    Case("bloom-six-heads", _bloom(hidden_size=48, n_head=6, layer_norm_epsilon=1e-3)),
+    Case("phi3", _llama(transformers.Phi3Config, pad_token_id=0)),
+    Case(
+        "phi3-tied-window-partial-rotary",
+        _llama(
+            transformers.Phi3Config,
+            pad_token_id=0,
+            tie_word_embeddings=True,
+            sliding_window=12,
+            rope_parameters={"rope_theta": 5e5, "partial_rotary_factor": 0.5},
+        ),
+    ),
+    Case("gpt-neox", _gpt_neox()),
+    Case(
+        "gpt-neox-sequential",
+        _gpt_neox(
+            use_parallel_residual=False,
+            attention_bias=False,
+            hidden_act="gelu_fast",
+            tie_word_embeddings=True,
+            rope_parameters={
+                "rope_type": "linear",
+                "rope_theta": 5e3,
+                "factor": 2.0,
+                "partial_rotary_factor": 0.5,
+            },
+        ),
+    ),
+    Case("falcon-7b", _falcon()),
+    Case("falcon-40b", _falcon(new_decoder_architecture=True, num_kv_heads=2)),
+    Case(
+        "falcon-11b",
+        _falcon(
+            new_decoder_architecture=True,
+            num_kv_heads=3,
+            num_ln_in_parallel_attn=1,
+            ffn_hidden_size=56,
+            tie_word_embeddings=False,
+            rope_parameters={"rope_type": "linear", "rope_theta": 5e5, "factor": 2.0},
+        ),
+    ),
+    Case("falcon-1b", _falcon(**_FALCON_1B)),
+    Case("falcon-alibi-parallel", _falcon(alibi=True)),
+    Case(
+        "mixtral",
+        _llama(transformers.MixtralConfig, num_local_experts=5, sliding_window=12, head_dim=16),
+    ),
+    Case(
+        "mixtral-tied-three-experts-each",
+        _llama(
+            transformers.MixtralConfig,
+            num_local_experts=4,
+            num_experts_per_tok=3,
+            tie_word_embeddings=True,
+        ),
+    ),
 ]

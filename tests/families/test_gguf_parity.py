@@ -21,22 +21,31 @@ def interleaved(weight: np.ndarray, num_heads: int) -> np.ndarray:
 
 
 def llama_as_gguf(model: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return metadata and tensors of a model of Llama's kind."""
     config = model.config
+    kind = config.model_type
+    head_dim = getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
+    rope = config.rope_parameters
     metadata = {
-        "general.architecture": "llama",
-        "llama.block_count": config.num_hidden_layers,
-        "llama.context_length": config.max_position_embeddings,
-        "llama.embedding_length": config.hidden_size,
-        "llama.feed_forward_length": config.intermediate_size,
-        "llama.attention.head_count": config.num_attention_heads,
-        "llama.attention.head_count_kv": config.num_key_value_heads,
-        "llama.attention.layer_norm_rms_epsilon": config.rms_norm_eps,
-        "llama.rope.dimension_count": config.head_dim,
-        "llama.attention.key_length": config.head_dim,
-        "llama.attention.value_length": config.head_dim,
-        "llama.rope.freq_base": float(config.rope_parameters["rope_theta"]),
-        "llama.vocab_size": config.vocab_size,
+        "general.architecture": kind,
+        f"{kind}.block_count": config.num_hidden_layers,
+        f"{kind}.context_length": config.max_position_embeddings,
+        f"{kind}.embedding_length": config.hidden_size,
+        f"{kind}.feed_forward_length": config.intermediate_size,
+        f"{kind}.attention.head_count": config.num_attention_heads,
+        f"{kind}.attention.head_count_kv": config.num_key_value_heads,
+        f"{kind}.attention.layer_norm_rms_epsilon": config.rms_norm_eps,
+        f"{kind}.rope.freq_base": float(rope["rope_theta"]),
+        f"{kind}.rope.dimension_count": int(head_dim * rope.get("partial_rotary_factor", 1)),
     }
+    if kind == "llama":
+        metadata["llama.vocab_size"] = config.vocab_size
+    if kind == "phi3":
+        metadata["phi3.attention.sliding_window"] = config.sliding_window or 0
+        metadata["phi3.rope.scaling.original_context_length"] = config.max_position_embeddings
+    elif hasattr(config, "head_dim"):
+        metadata[f"{kind}.attention.key_length"] = head_dim
+        metadata[f"{kind}.attention.value_length"] = head_dim
     names = {
         "model.embed_tokens": "token_embd",
         "model.norm": "output_norm",
@@ -45,9 +54,13 @@ def llama_as_gguf(model: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         ".input_layernorm": ".attn_norm",
         ".post_attention_layernorm": ".ffn_norm",
         ".self_attn.o_proj": ".attn_output",
+        ".self_attn.qkv_proj": ".attn_qkv",
+        ".self_attn.q_norm": ".attn_q_norm",
+        ".self_attn.k_norm": ".attn_k_norm",
         ".self_attn.q_proj": ".attn_q",
         ".self_attn.k_proj": ".attn_k",
         ".self_attn.v_proj": ".attn_v",
+        ".mlp.gate_up_proj": ".ffn_up",
         ".mlp.gate_proj": ".ffn_gate",
         ".mlp.up_proj": ".ffn_up",
         ".mlp.down_proj": ".ffn_down",
@@ -58,9 +71,9 @@ def llama_as_gguf(model: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             continue
         for theirs, stored in names.items():
             name = name.replace(theirs, stored)
-        if ".attn_q." in name:
+        if kind == "llama" and ".attn_q." in name:
             value = interleaved(value, config.num_attention_heads)
-        elif ".attn_k." in name:
+        elif kind == "llama" and ".attn_k." in name:
             value = interleaved(value, config.num_key_value_heads)
         tensors[name] = value
     return metadata, tensors
@@ -100,12 +113,116 @@ def gpt2_as_gguf(model: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return metadata, tensors
 
 
+def gemma_as_gguf(model: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    config = model.config
+    metadata, tensors = llama_as_gguf(model)
+    if config.model_type == "gemma2":
+        metadata["gemma2.attn_logit_softcapping"] = config.attn_logit_softcapping
+        metadata["gemma2.final_logit_softcapping"] = config.final_logit_softcapping
+        metadata["gemma2.attention.sliding_window"] = config.sliding_window
+        for name in [name for name in tensors if ".ffn_norm." in name]:
+            tensors[name.replace(".ffn_norm.", ".post_attention_norm.")] = tensors.pop(name)
+        for name in [name for name in tensors if "_feedforward_layernorm." in name]:
+            stored = name.replace(".pre_feedforward_layernorm.", ".ffn_norm.")
+            stored = stored.replace(".post_feedforward_layernorm.", ".post_ffw_norm.")
+            tensors[stored] = tensors.pop(name)
+    return metadata, {
+        name: value + 1 if "norm." in name else value for name, value in tensors.items()
+    }
+
+
+def fused_as_gguf(model: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return metadata and tensors of BLOOM, GPT-NeoX or Falcon."""
+    config = model.config
+    kind = config.model_type.replace("_", "")
+    groups = num_heads = config.num_attention_heads
+    head_dim = config.hidden_size // num_heads
+    metadata = {
+        "general.architecture": kind,
+        f"{kind}.block_count": config.num_hidden_layers,
+        f"{kind}.context_length": 256,
+        f"{kind}.embedding_length": config.hidden_size,
+        f"{kind}.feed_forward_length": 4 * config.hidden_size,
+        f"{kind}.attention.head_count": num_heads,
+        f"{kind}.attention.layer_norm_epsilon": 1e-5,
+    }
+    if kind == "gptneox":
+        metadata["gptneox.feed_forward_length"] = config.intermediate_size
+        metadata["gptneox.rope.dimension_count"] = head_dim // 4
+        metadata["gptneox.use_parallel_residual"] = config.use_parallel_residual
+    elif kind == "falcon":
+        groups = config.num_kv_heads if config.new_decoder_architecture else 1
+        metadata["falcon.tensor_data_layout"] = "jploski"
+    if kind != "gptneox":
+        metadata[f"{kind}.attention.head_count_kv"] = groups
+    names = {
+        ".mlp.dense_h_to_4h": ".ffn_up",
+        ".mlp.dense_4h_to_h": ".ffn_down",
+        "transformer.h.": "blk.",
+        "gpt_neox.layers.": "blk.",
+        "transformer.": "",
+        "gpt_neox.": "",
+        "embed_in": "token_embd",
+        "word_embeddings_layernorm": "token_embd_norm",
+        "word_embeddings": "token_embd",
+        "final_layer_norm": "output_norm",
+        "ln_f": "output_norm",
+        "lm_head": "output",
+        ".attention.": ".self_attention.",
+        ".self_attention.dense": ".attn_output",
+        ".self_attention.query_key_value": ".attn_qkv",
+        ".input_layernorm": ".attn_norm",
+        ".post_attention_layernorm": ".ffn_norm",
+        ".ln_attn": ".attn_norm_2",
+        ".ln_mlp": ".attn_norm",
+    }
+    tensors = {}
+    for name, value in weights(model).items():
+        if name == "lm_head.weight" and config.tie_word_embeddings:
+            continue
+        for theirs, stored in names.items():
+            name = name.replace(theirs, stored)
+        if ".attn_qkv." in name:
+            heads = value.reshape(groups, -1, head_dim, *value.shape[1:])
+            parts = heads[:, :-2], heads[:, [-2]], heads[:, [-1]]
+            value = np.concatenate([part.reshape(-1, *value.shape[1:]) for part in parts])
+        tensors[name] = value
+    return metadata, tensors
+
+
 def weights(model: Any) -> dict[str, np.ndarray]:
     return {name: value.numpy() for name, value in model.state_dict().items()}
 
 
-WRITERS = {"llama": llama_as_gguf, "gpt2": gpt2_as_gguf}
-STORED = {"llama", "llama-tied", "llama-wide-heads", "gpt2", "gpt2-inner"}
+WRITERS = {
+    "llama": llama_as_gguf,
+    "qwen2": llama_as_gguf,
+    "qwen3": llama_as_gguf,
+    "phi3": llama_as_gguf,
+    "gpt2": gpt2_as_gguf,
+    "gemma": gemma_as_gguf,
+    "gemma2": gemma_as_gguf,
+    "bloom": fused_as_gguf,
+    "gpt_neox": fused_as_gguf,
+    "falcon": fused_as_gguf,
+}
+STORED = {
+    "llama",
+    "llama-tied",
+    "llama-wide-heads",
+    "qwen2",
+    "qwen3",
+    "phi3",
+    "phi3-tied-window-partial-rotary",
+    "gpt2",
+    "gpt2-inner",
+    "gemma",
+    "gemma2",
+    "bloom",
+    "gpt-neox",
+    "falcon-7b",
+    "falcon-40b",
+}
 
 
 @pytest.mark.parametrize(
@@ -121,7 +238,8 @@ def test_logits(case: Any, tmp_path: Path) -> None:
         expected = reference(torch.tensor(token_ids)).logits.numpy()
     logits = lm({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
     np.testing.assert_allclose(keras.ops.convert_to_numpy(logits), expected, rtol=0, atol=1e-4)
-    assert lm.backbone.config.context_length == 256
+    if reference.config.model_type != "bloom":  # which has no limit
+        assert lm.backbone.config.context_length == 256
 
 
 @pytest.mark.parametrize(
@@ -131,7 +249,7 @@ def test_logits(case: Any, tmp_path: Path) -> None:
         ({"llama.expert_count": 8}, "does not know.*expert_count=8"),
         ({"llama.rope.dimension_count": 4}, "'rope.dimension_count' .* must be 8"),
         ({"llama.block_count": 2**31}, "'block_count'"),
-        ({"general.architecture": "mamba"}, "architecture 'mamba'.*Known.*gpt2, llama"),
+        ({"general.architecture": "mamba"}, "architecture 'mamba'.*Known.*gpt2, .*llama, .*qwen2"),
     ],
 )
 def test_unknown_settings_are_refused(
@@ -142,3 +260,25 @@ def test_unknown_settings_are_refused(
     path = write_gguf(tmp_path / "model.gguf", metadata | changes, tensors)
     with pytest.raises(PresetError, match=message):
         nextword.models.CausalLM.from_preset(path, preprocessor=None)
+
+
+def test_linear_scaling(tmp_path: Path) -> None:
+    reference = case_named("qwen2").make(tmp_path / "transformers")
+    metadata, tensors = llama_as_gguf(reference)
+    metadata |= {"qwen2.rope.scaling.type": "linear", "qwen2.rope.scaling.factor": 4.0}
+    path = write_gguf(tmp_path / "model.gguf", metadata, tensors)
+    lm = nextword.models.CausalLM.from_preset(path, preprocessor=None, load_weights=False)
+    assert lm.backbone.config.rotary.scaling.factor == 4.0
+
+
+def test_long_rope_is_refused(tmp_path: Path) -> None:
+    reference = case_named("phi3").make(tmp_path / "transformers")
+    metadata, tensors = llama_as_gguf(reference)
+    factors = {f"rope_factors_{kind}.weight": np.ones(4, "float32") for kind in ("long", "short")}
+    path = write_gguf(tmp_path / "model.gguf", metadata, tensors | factors)
+    with pytest.raises(PresetError, match="LongRoPE"):
+        nextword.models.CausalLM.from_preset(path, preprocessor=None)
+
+
+def case_named(name: str) -> Any:
+    return next(case for case in CASES if case.name == name)

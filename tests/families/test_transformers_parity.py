@@ -11,6 +11,8 @@ import nextword
 from families.cases import CASES, Case
 
 LENGTHS = (1, 7, 40)
+# One shape for every full pass: each new one compiles every operation anew.
+ROWS, WIDTH = 2, 100
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: case.name)
@@ -44,14 +46,24 @@ def generate(model: Any, batch: list[np.ndarray], new_tokens: int) -> list[list[
     ]
 
 
+def full_pass(model: Any, token_ids: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    """Return the logits of `[ROWS, WIDTH]` token ids."""
+    assert token_ids.shape == (ROWS, WIDTH)
+    mask = np.ones_like(token_ids) if mask is None else mask
+    return keras.ops.convert_to_numpy(model({"token_ids": token_ids, "padding_mask": mask}))
+
+
+def random_rows(reference: Any) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, reference.config.vocab_size, (ROWS, WIDTH))
+
+
 def test_logits(pair: Any) -> None:
     reference, ours = pair
-    token_ids = np.random.default_rng(1).integers(0, reference.config.vocab_size, (2, 100))
+    token_ids = random_rows(reference)
     with torch.no_grad():
         expected = reference(torch.tensor(token_ids)).logits.numpy()
-    logits = ours({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
     assert np.abs(expected).max() > 1  # the comparison below says something
-    np.testing.assert_allclose(keras.ops.convert_to_numpy(logits), expected, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(full_pass(ours, token_ids), expected, rtol=0, atol=1e-4)
 
 
 def test_greedy_tokens_and_batch_invariance(pair: Any) -> None:
@@ -74,23 +86,21 @@ def test_greedy_tokens_and_batch_invariance(pair: Any) -> None:
 
 def test_cached_decode_equals_the_full_pass(pair: Any) -> None:
     reference, ours = pair
-    prompt = prompts(reference.config.vocab_size, (5,))[0]
-    row = np.array(generate(ours, [prompt], 40))
-    logits = ours({"token_ids": row, "padding_mask": np.ones_like(row)})
-    greedy = keras.ops.convert_to_numpy(keras.ops.argmax(logits, axis=-1))
-    assert row[0, 5:].tolist() == greedy[0, 4:-1].tolist()
+    prompt = prompts(reference.config.vocab_size, (7,))[0]
+    row = generate(ours, [prompt], 64)[0]
+    token_ids = np.array([row + [0] * (WIDTH - len(row))] * ROWS)
+    greedy = full_pass(ours, token_ids).argmax(-1)[0]
+    assert row[7:] == greedy[6 : len(row) - 1].tolist()
 
 
 def test_padding_changes_nothing(pair: Any) -> None:
     reference, ours = pair
-    row = prompts(reference.config.vocab_size, (12,))[0][None]
-    padded = np.pad(row, ((0, 0), (0, 5)), constant_values=3)
-    mask = np.arange(17)[None] < 12
-    alone = ours({"token_ids": row, "padding_mask": np.ones_like(row)})
-    with_padding = ours({"token_ids": padded, "padding_mask": mask})
+    token_ids, kept = random_rows(reference), 60
+    padded = np.where(np.arange(WIDTH) < kept, token_ids, 3)
+    mask = np.broadcast_to(np.arange(WIDTH) < kept, (ROWS, WIDTH)).astype("int32")
     np.testing.assert_allclose(
-        keras.ops.convert_to_numpy(with_padding)[:, :12],
-        keras.ops.convert_to_numpy(alone),
+        full_pass(ours, padded, mask)[:, :kept],
+        full_pass(ours, token_ids)[:, :kept],
         rtol=0,
         atol=1e-5,
     )

@@ -175,7 +175,7 @@ def test_directories_without_a_model(tmp_path):
     (tmp_path / "model.Q4_1.gguf").write_bytes(b"GGUF")
     fails(tmp_path, r"Name the GGUF file itself: it has 'model\.Q4_1\.gguf'")
     write_config(tmp_path, {"class_name": "LlamaBackbone"})
-    fails(tmp_path, r"its config\.json has no 'model_type'")
+    fails(tmp_path, r"its config\.json has neither the 'model_type'")
 
 
 @pytest.mark.parametrize("model_type", [None, 7, "", ["llama"]])

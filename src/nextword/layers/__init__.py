@@ -9,15 +9,17 @@ from nextword.layers.config import (
     RotaryScaling,
 )
 from nextword.layers.embedding import PositionEmbedding, TokenEmbedding
+from nextword.layers.experts import Experts
 from nextword.layers.feed_forward import FeedForward
 from nextword.layers.layer import Layer, WeightSource, initialize_from
 from nextword.layers.linear import Linear
-from nextword.layers.normalization import Normalization
+from nextword.layers.normalization import Normalization, norm_layer
 from nextword.layers.transformer_layer import TransformerLayer
 
 __all__ = [
     "Attention",
     "DecoderConfig",
+    "Experts",
     "FeedForward",
     "Layer",
     "LayerCache",
@@ -32,4 +34,5 @@ __all__ = [
     "TransformerLayer",
     "WeightSource",
     "initialize_from",
+    "norm_layer",
 ]

@@ -6,9 +6,11 @@ import keras
 from keras import ops
 
 from nextword import ops as nextword_ops
+from nextword.layers.alibi import alibi_bias, alibi_slopes
 from nextword.layers.config import DecoderConfig
 from nextword.layers.layer import Layer
 from nextword.layers.linear import Linear
+from nextword.layers.normalization import Normalization, norm_layer
 from nextword.layers.rotary_embedding import inverse_frequencies, rotate
 
 
@@ -34,12 +36,14 @@ class Attention(Layer):
 
     Args:
         config: the decoder's description.
+        layer: index of the layer that the attention belongs to.
         **kwargs: `name`, `dtype` and the like, see `keras.layers.Layer`.
     """
 
-    def __init__(self, config: DecoderConfig, **kwargs: Any) -> None:
+    def __init__(self, config: DecoderConfig, layer: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.config = config
+        self.window = config.window(layer)
         heads, bias = config.head_dim, config.query_key_value_bias
         self.query = self._linear("query", config.num_query_heads * heads, bias)
         self.key = self._linear("key", config.num_key_value_heads * heads, bias)
@@ -48,14 +52,24 @@ class Attention(Layer):
             "attention_output", config.hidden_dim, config.attention_output_bias
         )
         self.attention_dropout = keras.layers.Dropout(config.dropout, dtype=self.dtype_policy)
+        self.query_norm = self._head_norm("query_norm") if config.query_key_norm else None
+        self.key_norm = self._head_norm("key_norm") if config.query_key_norm else None
+        rotary, is_alibi = config.rotary, config.position_embedding == "alibi"
         self.frequencies = (
-            inverse_frequencies(config.rotary, config.head_dim) if config.rotary else None
+            inverse_frequencies(rotary, rotary.dimensions(config.head_dim)) if rotary else None
         )
+        self.slopes = alibi_slopes(config.num_query_heads) if is_alibi else None
 
     def _linear(self, name: str, units: int, use_bias: bool) -> Linear:
         return Linear(units, use_bias=use_bias, name=name, dtype=self.dtype_policy)
 
+    def _head_norm(self, name: str) -> Normalization:
+        return norm_layer(self.config, name=name, dtype=self.dtype_policy)
+
     def build(self, input_shape: tuple[int | None, ...]) -> None:
+        for norm in (self.query_norm, self.key_norm):
+            if norm is not None:
+                norm.build((None, None, None, self.config.head_dim))
         self.query.build(input_shape)
         self.key.build(input_shape)
         self.value.build(input_shape)
@@ -86,6 +100,8 @@ class Attention(Layer):
         query = self._split_heads(self.query(hidden_states), config.num_query_heads)
         key = self._split_heads(self.key(hidden_states), config.num_key_value_heads)
         value = self._split_heads(self.value(hidden_states), config.num_key_value_heads)
+        if self.query_norm is not None and self.key_norm is not None:
+            query, key = self.query_norm(query), self.key_norm(key)
         if self.frequencies is not None:
             query = rotate(query, positions, self.frequencies)
             key = rotate(key, positions, self.frequencies)
@@ -93,13 +109,30 @@ class Attention(Layer):
         key_positions = positions
         if cache is not None:
             key, value, key_positions = cache.update(key, value)
-        mask = ops.expand_dims(key_positions, 1) <= ops.expand_dims(positions, 2)
+        distance = ops.expand_dims(positions, 2) - ops.expand_dims(key_positions, 1)
+        mask = distance >= 0
+        if self.window is not None:
+            mask = ops.logical_and(mask, distance < self.window)
         if padding_mask is not None:
             mask = ops.logical_and(mask, ops.cast(padding_mask, "bool")[:, None, :])
 
-        outputs = nextword_ops.attention(query, key, value, mask, scale=config.head_dim**-0.5)
+        outputs = nextword_ops.attention(
+            query,
+            key,
+            value,
+            mask,
+            scale=config.attention_scale or config.head_dim**-0.5,
+            bias=self._alibi_bias(key_positions),
+            soft_cap=config.attention_soft_cap,
+        )
         outputs = self.attention_output(self._merge_heads(outputs))
         return self.attention_dropout(outputs, training=training)
+
+    def _alibi_bias(self, key_positions: Any) -> Any | None:
+        if self.slopes is None:
+            return None
+        dtype, scale = self.config.alibi_dtype, self.config.alibi_scale
+        return alibi_bias(self.slopes, key_positions, dtype=dtype, scale=scale)
 
     def _split_heads(self, projected: Any, num_heads: int) -> Any:
         batch, length = ops.shape(projected)[:2]

@@ -36,10 +36,12 @@ class RotaryConfig:
 
     Attributes:
         theta: base of the geometric series of wavelengths.
+        fraction: the part of a head's dimensions, from the first, that is rotated.
         scaling: how the frequencies are changed to reach beyond the context of pre-training.
     """
 
     theta: float = 10000.0
+    fraction: float = 1.0
     scaling: RotaryScaling | None = None
 
     def __post_init__(self) -> None:
@@ -47,6 +49,13 @@ class RotaryConfig:
             raise ValueError(
                 f"The rotary `theta` must be a positive number. Received: {self.theta}."
             )
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"The rotary `fraction` must be in (0, 1]. Received: {self.fraction}.")
+
+    def dimensions(self, head_dim: int) -> int:
+        """Return how many dimensions of a head are rotated."""
+        # A little more, since a fraction made of two integers may round down.
+        return int(head_dim * self.fraction + 1e-6)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,16 +71,38 @@ class DecoderConfig:
         num_key_value_heads: number of key/value heads; divides `num_query_heads`.
         head_dim: width of one head.
         context_length: the most positions the model can take, or None where it declares no limit.
-        position_embedding: "rotary" (needs `rotary`) or "learned" (needs `context_length`).
+        position_embedding: "rotary" (needs `rotary`), "learned" (needs `context_length`) or
+            "alibi" (https://arxiv.org/abs/2108.12409).
+        position_offset: the row of the learned positions that the first token takes.
+        alibi_scale: factor of ALiBi's biases.
+        alibi_dtype: dtype to which ALiBi's biases are rounded before they are scaled.
         rotary: the rotary embedding's parameters, for `position_embedding="rotary"`.
+        embedding_scale: what embedded tokens are multiplied with.
+        embedding_norm: whether embedded tokens are normalized.
         norm: "rms" or "layer".
         norm_epsilon: added to the variance before its square root.
+        norm_offset: added to the stored scale of every normalization.
+        norm_placement: whether attention and feed-forward each have a norm before them ("pre"), or
+            before and behind them ("sandwich").
+        parallel_residual: whether attention and feed-forward both read the layer's input, instead
+            of one after the other.
+        shared_norm: whether, with `parallel_residual`, they share one norm.
+        query_key_norm: whether each head's query and key are normalized before they are rotated.
+        attention_scale: factor of the dot products; `head_dim ** -0.5` by default.
+        attention_soft_cap: `c` in `c * tanh(scores / c)` on the scaled dot products, or None.
+        logit_soft_cap: the same on the logits, or None.
+        sliding_window: number of tokens, itself included, that a token sees in layers with a
+            sliding window; None where no layer has one.
+        sliding_layers: for each layer whether it has the sliding window; None for all of them.
         query_key_value_bias: whether the query, key and value projections have a bias.
         attention_output_bias: whether the attention's output projection has a bias.
         feed_forward_bias: whether the feed-forward projections have a bias.
         feed_forward_gate: whether the activation gates a second projection (as in SwiGLU,
             https://arxiv.org/abs/2002.05202).
         activation: name of the activation in `keras.activations`, or "gelu_tanh".
+        num_experts: number of expert feed-forward networks of each layer, of which a router
+            chooses a few for each token (https://arxiv.org/abs/2101.03961); None for one network.
+        experts_per_token: how many experts the router sends a token to.
         tie_word_embeddings: whether logits are products with the token embedding itself.
         dropout: rate after the embedding, on attention weights' output and on each residual branch.
 
@@ -87,21 +118,39 @@ class DecoderConfig:
     num_key_value_heads: int
     head_dim: int
     context_length: int | None = None
-    position_embedding: Literal["rotary", "learned"] = "rotary"
+    position_embedding: Literal["rotary", "learned", "alibi"] = "rotary"
+    position_offset: int = 0
+    alibi_scale: float = 1.0
+    alibi_dtype: Literal["float32", "bfloat16"] = "float32"
     rotary: RotaryConfig | None = None
+    embedding_scale: float = 1.0
+    embedding_norm: bool = False
     norm: Literal["rms", "layer"] = "rms"
     norm_epsilon: float = 1e-6
+    norm_offset: float = 0.0
+    norm_placement: Literal["pre", "sandwich"] = "pre"
+    parallel_residual: bool = False
+    shared_norm: bool = False
+    query_key_norm: bool = False
+    attention_scale: float | None = None
+    attention_soft_cap: float | None = None
+    logit_soft_cap: float | None = None
+    sliding_window: int | None = None
+    sliding_layers: tuple[bool, ...] | None = None
     query_key_value_bias: bool = False
     attention_output_bias: bool = False
     feed_forward_bias: bool = False
     feed_forward_gate: bool = True
     activation: str = "silu"
+    num_experts: int | None = None
+    experts_per_token: int = 2
     tie_word_embeddings: bool = False
     dropout: float = 0.0
 
     # Far above any model there is, and far below what an allocation could not survive.
     MAX_DIMENSION = 2**24
     MAX_LAYERS = 4096
+    MAX_EXPERTS = 1024
 
     def __post_init__(self) -> None:
         for field in (
@@ -123,19 +172,39 @@ class DecoderConfig:
                 f"num_query_heads={self.num_query_heads}, "
                 f"num_key_value_heads={self.num_key_value_heads}."
             )
-        if self.position_embedding == "rotary" and (self.rotary is None or self.head_dim % 2):
+        if self.position_embedding == "rotary" and (
+            self.rotary is None or self.rotary.dimensions(self.head_dim) % 2
+        ):
             raise ValueError(
-                "Rotary position embedding needs `rotary` and an even `head_dim`. Received: "
-                f"rotary={self.rotary}, head_dim={self.head_dim}."
+                "Rotary position embedding needs `rotary`, and an even `head_dim` or part of it. "
+                f"Received: rotary={self.rotary}, head_dim={self.head_dim}."
             )
+        if self.shared_norm and not self.parallel_residual:
+            raise ValueError("`shared_norm` needs `parallel_residual`. Received: False.")
         if self.position_embedding == "learned" and self.context_length is None:
             raise ValueError("Learned position embedding needs `context_length`. Received: None.")
         if not (isinstance(self.norm_epsilon, float) and 0 < self.norm_epsilon < 1):
             raise ValueError(
                 f"`norm_epsilon` must be between 0 and 1. Received: {self.norm_epsilon!r}."
             )
+        if self.sliding_window is not None:
+            _check_integer("sliding_window", self.sliding_window, 2**31 - 1)
+        if self.sliding_layers is not None and len(self.sliding_layers) != self.num_layers:
+            raise ValueError(
+                f"`sliding_layers` must have one entry per layer, {self.num_layers}. Received: "
+                f"{len(self.sliding_layers)} entries."
+            )
+        if self.num_experts is not None:
+            _check_integer("num_experts", self.num_experts, self.MAX_EXPERTS)
+            _check_integer("experts_per_token", self.experts_per_token, self.num_experts)
         if not 0 <= self.dropout < 1:
             raise ValueError(f"`dropout` must be in [0, 1). Received: dropout={self.dropout}.")
+
+    def window(self, layer: int) -> int | None:
+        """Return how many tokens a token sees in a layer, or None where it sees all."""
+        if self.sliding_layers is not None and not self.sliding_layers[layer]:
+            return None
+        return self.sliding_window
 
 
 def _check_integer(name: str, value: object, limit: int) -> None:

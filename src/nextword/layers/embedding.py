@@ -17,6 +17,8 @@ class TokenEmbedding(Layer):
         hidden_dim: width of a vector.
         tie_weights: whether `reverse` uses the embedding itself (https://arxiv.org/abs/1608.05859)
             or a matrix of its own.
+        scale: what embedded tokens are multiplied with.
+        logit_soft_cap: optional bound `c` of the logits, as `c * tanh(logits / c)`.
         **kwargs: `name`, `dtype` and the like, see `keras.layers.Layer`.
 
     Example:
@@ -28,12 +30,21 @@ class TokenEmbedding(Layer):
     """
 
     def __init__(
-        self, vocabulary_size: int, hidden_dim: int, *, tie_weights: bool, **kwargs: Any
+        self,
+        vocabulary_size: int,
+        hidden_dim: int,
+        *,
+        tie_weights: bool,
+        scale: float = 1.0,
+        logit_soft_cap: float | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.vocabulary_size = vocabulary_size
         self.hidden_dim = hidden_dim
         self.tie_weights = tie_weights
+        self.scale = scale
+        self.logit_soft_cap = logit_soft_cap
 
     def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
         shape = (self.vocabulary_size, self.hidden_dim)
@@ -56,9 +67,14 @@ class TokenEmbedding(Layer):
         Returns:
             Float tensor of shape `[batch, length, hidden_dim]`, or `[..., vocabulary_size]`.
         """
-        if reverse:
-            return linear(inputs, self.reverse_embeddings)
-        return ops.take(self.embeddings, inputs, axis=0)
+        if not reverse:
+            embedded = ops.take(self.embeddings, inputs, axis=0)
+            # In the compute dtype: checkpoints were trained with the scale rounded to it.
+            return embedded * ops.cast(self.scale, embedded.dtype) if self.scale != 1 else embedded
+        logits = linear(inputs, self.reverse_embeddings)
+        if self.logit_soft_cap is None:
+            return logits
+        return self.logit_soft_cap * ops.tanh(logits / self.logit_soft_cap)
 
     def compute_output_spec(self, inputs: Any, reverse: bool = False) -> keras.KerasTensor:
         shape = (
@@ -74,6 +90,8 @@ class TokenEmbedding(Layer):
             "vocabulary_size": self.vocabulary_size,
             "hidden_dim": self.hidden_dim,
             "tie_weights": self.tie_weights,
+            "scale": self.scale,
+            "logit_soft_cap": self.logit_soft_cap,
         }
 
 
@@ -82,6 +100,7 @@ class PositionEmbedding(Layer):
 
     Args:
         context_length: number of positions.
+        offset: the row of the table that the first position takes.
         **kwargs: `name`, `dtype` and the like, see `keras.layers.Layer`.
 
     Example:
@@ -90,14 +109,15 @@ class PositionEmbedding(Layer):
     (1, 3, 4)
     """
 
-    def __init__(self, context_length: int, **kwargs: Any) -> None:
+    def __init__(self, context_length: int, *, offset: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.context_length = context_length
+        self.offset = offset
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         self.embeddings = self.add_weight(
             name="embeddings",
-            shape=(self.context_length, input_shape[-1]),
+            shape=(self.offset + self.context_length, input_shape[-1]),
             initializer=keras.initializers.RandomNormal(stddev=0.02),
         )
 
@@ -112,11 +132,13 @@ class PositionEmbedding(Layer):
             Float tensor of the shape of `hidden_states`.
         """
         if positions is None:
-            return hidden_states + self.embeddings[: ops.shape(hidden_states)[1]]
-        return hidden_states + ops.take(self.embeddings, positions, axis=0)
+            last = self.offset + ops.shape(hidden_states)[1]
+            return hidden_states + self.embeddings[self.offset : last]
+        return hidden_states + ops.take(self.embeddings, positions + self.offset, axis=0)
 
     def compute_output_spec(self, hidden_states: Any, **kwargs: Any) -> keras.KerasTensor:
         return keras.KerasTensor(hidden_states.shape, dtype=self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "context_length": self.context_length}
+        own = {"context_length": self.context_length, "offset": self.offset}
+        return {**super().get_config(), **own}

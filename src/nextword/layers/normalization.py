@@ -2,8 +2,10 @@
 
 from typing import Any, Literal
 
+import keras
 from keras import ops
 
+from nextword.layers.config import DecoderConfig
 from nextword.layers.layer import Layer
 
 
@@ -14,22 +16,28 @@ class Normalization(Layer):
         kind: "rms" (https://arxiv.org/abs/1910.07467: no mean, no bias) or "layer"
             (https://arxiv.org/abs/1607.06450).
         epsilon: added to the variance before its square root.
+        offset: added to the scale, which then starts at `1 - offset`.
         **kwargs: `name`, `dtype` and the like, see `keras.layers.Layer`.
 
     Example:
     >>> import numpy as np
-    >>> Normalization("rms", epsilon=1e-6)(np.full((1, 4), 3.0, "float32"))[0, 0].item()
+    >>> round(Normalization("rms", epsilon=1e-6)(np.full((1, 4), 3.0, "float32"))[0, 0].item(), 5)
     1.0
     """
 
-    def __init__(self, kind: Literal["rms", "layer"], *, epsilon: float, **kwargs: Any) -> None:
+    def __init__(
+        self, kind: Literal["rms", "layer"], *, epsilon: float, offset: float = 0.0, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.kind = kind
         self.epsilon = epsilon
+        self.offset = offset
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         shape = (input_shape[-1],)
-        self.scale = self.add_weight(name="scale", shape=shape, initializer="ones")
+        self.scale = self.add_weight(
+            name="scale", shape=shape, initializer=keras.initializers.Constant(1 - self.offset)
+        )
         self.bias = (
             self.add_weight(name="bias", shape=shape, initializer="zeros")
             if self.kind == "layer"
@@ -42,7 +50,7 @@ class Normalization(Layer):
             hidden = hidden - ops.mean(hidden, axis=-1, keepdims=True)
         variance = ops.mean(ops.square(hidden), axis=-1, keepdims=True)
         hidden = hidden * ops.rsqrt(variance + self.epsilon)
-        hidden = hidden * ops.cast(self.scale, "float32")
+        hidden = hidden * (ops.cast(self.scale, "float32") + self.offset)
         if self.bias is not None:
             hidden = hidden + ops.cast(self.bias, "float32")
         return ops.cast(hidden, self.compute_dtype)
@@ -51,4 +59,17 @@ class Normalization(Layer):
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "kind": self.kind, "epsilon": self.epsilon}
+        own = {"kind": self.kind, "epsilon": self.epsilon, "offset": self.offset}
+        return {**super().get_config(), **own}
+
+
+def norm_layer(config: DecoderConfig, **kwargs: Any) -> Normalization:
+    """Return a normalization of the kind that a decoder uses.
+
+    Args:
+        config: the decoder's description.
+        **kwargs: `name`, `dtype` and the like, see `keras.layers.Layer`.
+    """
+    return Normalization(
+        config.norm, epsilon=config.norm_epsilon, offset=config.norm_offset, **kwargs
+    )

@@ -51,13 +51,19 @@ def rotate(heads: Any, positions: Any, frequencies: np.ndarray) -> Any:
     Args:
         heads: float tensor of shape `[batch, num_heads, length, head_dim]`.
         positions: int32 tensor of shape `[batch, length]`.
-        frequencies: float32 array of shape `[head_dim / 2]`, see `inverse_frequencies`.
+        frequencies: float32 array with the frequency of each rotated pair, see
+            `inverse_frequencies`. Dimensions behind the pairs stay as they are.
 
     Returns:
         Tensor of the shape and dtype of `heads`. Angles are computed in float32.
     """
     angles = ops.cast(positions, "float32")[:, None, :, None] * ops.convert_to_tensor(frequencies)
     cos, sin = ops.cos(angles), ops.sin(angles)
-    first, second = ops.split(ops.cast(heads, "float32"), 2, axis=-1)
-    rotated = ops.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-    return ops.cast(rotated, heads.dtype)
+    pairs = len(frequencies)
+    first = ops.cast(heads[..., :pairs], "float32")
+    second = ops.cast(heads[..., pairs : 2 * pairs], "float32")
+    rotated = [first * cos - second * sin, second * cos + first * sin]
+    parts = [ops.cast(part, heads.dtype) for part in rotated]
+    if 2 * pairs < heads.shape[-1]:
+        parts.append(heads[..., 2 * pairs :])
+    return ops.concatenate(parts, axis=-1)

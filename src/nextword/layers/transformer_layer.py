@@ -7,36 +7,50 @@ from keras import ops
 
 from nextword.layers.attention import Attention, LayerCache
 from nextword.layers.config import DecoderConfig
+from nextword.layers.experts import Experts
 from nextword.layers.feed_forward import FeedForward
 from nextword.layers.layer import Layer
-from nextword.layers.normalization import Normalization
+from nextword.layers.normalization import Normalization, norm_layer
 
 
 class TransformerLayer(Layer):
-    """A pre-normalized transformer layer as a `DecoderConfig` describes it.
+    """A transformer layer as a `DecoderConfig` describes it.
 
     Args:
         config: the decoder's description.
+        layer: index of the layer, for decoders whose layers differ.
         **kwargs: `name`, `dtype` and the like, see `keras.layers.Layer`.
     """
 
-    def __init__(self, config: DecoderConfig, **kwargs: Any) -> None:
+    def __init__(self, config: DecoderConfig, layer: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         policy = self.dtype_policy
-        self.self_attention_norm = Normalization(
-            config.norm, epsilon=config.norm_epsilon, name="self_attention_norm", dtype=policy
+        is_sandwich = config.norm_placement == "sandwich"
+        self.config = config
+        self.self_attention_norm = self._norm("self_attention_norm")
+        self.self_attention = Attention(config, layer, name="self_attention", dtype=policy)
+        self.self_attention_post_norm = (
+            self._norm("self_attention_post_norm") if is_sandwich else None
         )
-        self.self_attention = Attention(config, name="self_attention", dtype=policy)
-        self.feed_forward_norm = Normalization(
-            config.norm, epsilon=config.norm_epsilon, name="feed_forward_norm", dtype=policy
-        )
-        self.feed_forward = FeedForward(config, name="feed_forward", dtype=policy)
+        self.feed_forward_norm = None if config.shared_norm else self._norm("feed_forward_norm")
+        feed_forward_cls = FeedForward if config.num_experts is None else Experts
+        self.feed_forward = feed_forward_cls(config, name="feed_forward", dtype=policy)
+        self.feed_forward_post_norm = self._norm("feed_forward_post_norm") if is_sandwich else None
+
+    def _norm(self, name: str) -> Normalization:
+        return norm_layer(self.config, name=name, dtype=self.dtype_policy)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        self.self_attention_norm.build(input_shape)
-        self.self_attention.build(input_shape)
-        self.feed_forward_norm.build(input_shape)
-        self.feed_forward.build(input_shape)
+        for layer in (
+            self.self_attention_norm,
+            self.self_attention,
+            self.self_attention_post_norm,
+            self.feed_forward_norm,
+            self.feed_forward,
+            self.feed_forward_post_norm,
+        ):
+            if layer is not None:
+                layer.build(input_shape)
 
     def call(
         self,
@@ -60,16 +74,20 @@ class TransformerLayer(Layer):
         """
         if positions is None:
             positions = ops.expand_dims(ops.arange(ops.shape(hidden_states)[1], dtype="int32"), 0)
-        hidden_states = hidden_states + self.self_attention(
-            self.self_attention_norm(hidden_states),
-            positions,
-            padding_mask=padding_mask,
-            cache=cache,
-            training=training,
+        normalized = self.self_attention_norm(hidden_states)
+        attended = self.self_attention(
+            normalized, positions, padding_mask=padding_mask, cache=cache, training=training
         )
-        return hidden_states + self.feed_forward(
-            self.feed_forward_norm(hidden_states), training=training
-        )
+        if self.self_attention_post_norm is not None:
+            attended = self.self_attention_post_norm(attended)
+        residual = hidden_states + attended
+        if self.feed_forward_norm is not None:
+            is_parallel = self.config.parallel_residual
+            normalized = self.feed_forward_norm(hidden_states if is_parallel else residual)
+        transformed = self.feed_forward(normalized, training=training)
+        if self.feed_forward_post_norm is not None:
+            transformed = self.feed_forward_post_norm(transformed)
+        return residual + transformed
 
     def compute_output_spec(self, hidden_states: Any, **kwargs: Any) -> keras.KerasTensor:
         # Known without tracing the call, which makes building a deep model cheap.

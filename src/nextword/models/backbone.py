@@ -2,6 +2,7 @@
 
 import abc
 import inspect
+import os
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -11,10 +12,10 @@ from nextword.errors import did_you_mean
 from nextword.layers import (
     DecoderConfig,
     LayerCache,
-    Normalization,
     PositionEmbedding,
     TokenEmbedding,
     TransformerLayer,
+    norm_layer,
 )
 
 
@@ -49,6 +50,7 @@ class Backbone(keras.Model):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        keras.saving.register_keras_serializable(package="nextword")(cls)
         # What `help()` and editors show, and what positional arguments are bound by.
         own = inspect.signature(cls.describe).parameters.values()
         common = inspect.signature(Backbone.__init__).parameters
@@ -76,30 +78,42 @@ class Backbone(keras.Model):
             config.vocabulary_size,
             config.hidden_dim,
             tie_weights=config.tie_word_embeddings,
+            scale=config.embedding_scale,
+            logit_soft_cap=config.logit_soft_cap,
             name="token_embedding",
             dtype=policy,
         )
         position_embedding = (
-            PositionEmbedding(config.context_length, name="position_embedding", dtype=policy)
+            PositionEmbedding(
+                config.context_length,
+                offset=config.position_offset,
+                name="position_embedding",
+                dtype=policy,
+            )
             if config.position_embedding == "learned" and config.context_length
+            else None
+        )
+        embedding_norm = (
+            norm_layer(config, name="embedding_norm", dtype=policy)
+            if config.embedding_norm
             else None
         )
         embedding_dropout = keras.layers.Dropout(
             config.dropout, name="embedding_dropout", dtype=policy
         )
         transformer_layers = [
-            TransformerLayer(config, name=f"transformer_layer_{i}", dtype=policy)
+            TransformerLayer(config, i, name=f"transformer_layer_{i}", dtype=policy)
             for i in range(config.num_layers)
         ]
-        output_norm = Normalization(
-            config.norm, epsilon=config.norm_epsilon, name="output_norm", dtype=policy
-        )
+        output_norm = norm_layer(config, name="output_norm", dtype=policy)
 
         token_ids = keras.Input((None,), dtype="int32", name="token_ids")
         padding_mask = keras.Input((None,), dtype="int32", name="padding_mask")
         hidden_states = token_embedding(token_ids)
         if position_embedding is not None:
             hidden_states = position_embedding(hidden_states)
+        if embedding_norm is not None:
+            hidden_states = embedding_norm(hidden_states)
         hidden_states = embedding_dropout(hidden_states)
         for layer in transformer_layers:
             hidden_states = layer(hidden_states, padding_mask=padding_mask)
@@ -115,6 +129,7 @@ class Backbone(keras.Model):
         self._arguments = dict(arguments.arguments)
         self.token_embedding = token_embedding
         self.position_embedding = position_embedding
+        self.embedding_norm = embedding_norm
         self.transformer_layers = transformer_layers
         self.output_norm = output_norm
 
@@ -132,6 +147,8 @@ class Backbone(keras.Model):
         hidden_states = self.token_embedding(token_ids)
         if self.position_embedding is not None:
             hidden_states = self.position_embedding(hidden_states, positions=positions)
+        if self.embedding_norm is not None:
+            hidden_states = self.embedding_norm(hidden_states)
         for layer, cache in zip(self.transformer_layers, caches, strict=True):
             hidden_states = layer(hidden_states, positions=positions, cache=cache)
         return self.output_norm(hidden_states)
@@ -146,6 +163,41 @@ class Backbone(keras.Model):
             Float tensor of shape `[..., vocabulary_size]`.
         """
         return self.token_embedding(hidden_states, reverse=True)
+
+    @classmethod
+    def from_preset(cls, preset: Any, load_weights: bool = True, **kwargs: Any) -> Self:
+        """Load a backbone from a preset.
+
+        Args:
+            preset: see `Task.from_preset`.
+            load_weights: whether to load the stored weights, or start from random ones.
+            **kwargs: `dtype` (the stored one by default), `name`, `trainable`, and on a family's
+                own class arguments to use instead of the stored ones.
+
+        Raises:
+            PresetError: the preset cannot be found, or is not what it should be.
+            TypeError: an argument is not known, or has the wrong type.
+        """
+        # Needs the families, and they this.
+        from nextword.models.opened_preset import backbone_arguments, check_arguments, opened_preset
+
+        check_arguments(kwargs, backbone_arguments(cls), load_weights=load_weights)
+        with opened_preset(preset, cls, "backbone_cls") as opened:
+            backbone: Any = opened.backbone(load_weights=load_weights, **kwargs)
+        return backbone
+
+    def save_to_preset(
+        self,
+        preset_dir: str | os.PathLike[str],
+        max_shard_size: float | None = 10,
+        *,
+        overwrite: bool = False,
+    ) -> None:
+        """Save the backbone as a preset; see `Task.save_to_preset`."""
+        from nextword.models.saving import PresetWriter  # which needs the families, and they this
+
+        writer = PresetWriter(backbone=self)
+        writer.write(preset_dir, max_shard_size=max_shard_size, overwrite=overwrite)
 
     def get_config(self) -> dict[str, Any]:
         return {

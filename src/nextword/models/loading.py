@@ -1,5 +1,8 @@
 """From an opened checkpoint to a backbone with its weights."""
 
+import inspect
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from nextword.layers import initialize_from
@@ -7,7 +10,11 @@ from nextword.models.backbone import Backbone
 from nextword.models.family import Family, StoredFormat
 from nextword.presets import PresetError
 from nextword.presets.checkpoint import Checkpoint
+from nextword.presets.progress import progress_bar
 from nextword.presets.weight_table import CheckpointWeights
+
+# Loading fewer takes less time than a bar takes to read.
+_ELEMENTS_WORTH_A_BAR = 500_000_000
 
 
 def load_backbone(
@@ -17,6 +24,7 @@ def load_backbone(
     *,
     load_weights: bool = True,
     dtype: Any = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> Backbone:
     """Make the backbone that a checkpoint describes.
 
@@ -27,6 +35,7 @@ def load_backbone(
         load_weights: whether variables take their stored values, each as it is created, or random
             ones.
         dtype: name of a dtype or a Keras dtype policy; the stored dtype by default.
+        overrides: arguments of the backbone to use instead of the stored ones.
 
     Returns:
         The backbone.
@@ -36,15 +45,21 @@ def load_backbone(
     """
     arguments = stored.arguments(checkpoint)
     backbone_cls = family.causal_lm.backbone_cls
+    described = inspect.signature(backbone_cls.describe).parameters
+    arguments |= overrides or {}
     try:
-        config = backbone_cls.describe(**arguments)
+        config = backbone_cls.describe(**{k: v for k, v in arguments.items() if k in described})
     except ValueError as error:
         raise PresetError(f"The configuration of {checkpoint.name} is not valid: {error}") from None
     arguments["dtype"] = dtype or checkpoint.dtype
     if not load_weights:
         return backbone_cls(**arguments)
-    weights = CheckpointWeights(
-        checkpoint, stored.weights(checkpoint, config), ignored=stored.ignored
-    )
-    with initialize_from(weights):
-        return backbone_cls(**arguments)
+    table = stored.weights(checkpoint, config)
+    stored_names = checkpoint.tensor_names()
+    names = {n for entry in table.values() for n in entry.names if n in stored_names}
+    elements = sum(math.prod(checkpoint.shape(name)) for name in names)
+    is_long = elements >= _ELEMENTS_WORTH_A_BAR
+    with progress_bar("Loading weights", elements, worth_showing=is_long) as advance:
+        weights = CheckpointWeights(checkpoint, table, ignored=stored.ignored, on_read=advance)
+        with initialize_from(weights):
+            return backbone_cls(**arguments)

@@ -5,7 +5,16 @@ from typing import Any
 from keras import ops
 
 
-def attention(query: Any, key: Any, value: Any, mask: Any, *, scale: float) -> Any:
+def attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    mask: Any,
+    *,
+    scale: float,
+    bias: Any | None = None,
+    soft_cap: float | None = None,
+) -> Any:
     """Attend from each query to the keys that its mask row allows.
 
     Key/value heads are shared by consecutive groups of query heads and are never repeated in
@@ -20,6 +29,9 @@ def attention(query: Any, key: Any, value: Any, mask: Any, *, scale: float) -> A
         mask: boolean tensor of shape `[batch, query_length, key_length]`, true where the query may
             look at the key.
         scale: factor applied to the dot products before the softmax.
+        bias: optional float32 tensor of shape `[batch or 1, query_heads, query_length or 1,
+            key_length]`, added to the scaled dot products.
+        soft_cap: optional bound `c` of the scaled dot products, as `c * tanh(scores / c)`.
 
     Returns:
         Tensor of shape `[batch, query_heads, query_length, head_dim]` in the dtype of `value`.
@@ -32,6 +44,11 @@ def attention(query: Any, key: Any, value: Any, mask: Any, *, scale: float) -> A
     grouped = ops.reshape(query, (batch, key_value_heads, group * query_length, head_dim))
     scores = ops.cast(ops.matmul(grouped, ops.swapaxes(key, -1, -2)), "float32") * scale
     scores = ops.reshape(scores, (batch, key_value_heads, group, query_length, key_length))
+    if soft_cap is not None:
+        scores = soft_cap * ops.tanh(scores / soft_cap)
+    if bias is not None:
+        grouped_bias = (bias.shape[0], key_value_heads, group, bias.shape[2], key_length)
+        scores = scores + ops.reshape(bias, grouped_bias)
     # A large finite number rather than -inf: a row whose keys are all masked stays free of NaN.
     scores = ops.where(mask[:, None, None], scores, -1e30)
     # `ops.softmax` would warn about a single key, which is what the first token sees.

@@ -21,12 +21,12 @@ class Checkpoint(Protocol):
     Opening a checkpoint reads configuration and headers; a tensor is read when it is asked for.
 
     Attributes:
-        format: the file format, "transformers" or "gguf".
+        format: the file format, "transformers", "keras" or "gguf".
         architecture: what the format calls the architecture: `model_type` of config.json,
-            `general.architecture` of GGUF.
+            the backbone's class name in a KerasHub preset, `general.architecture` of GGUF.
         name: what to call the checkpoint in messages.
-        config: config.json, or the keys and values of a GGUF file but for its tokenizer. Not
-            checked: whoever reads a value decides what it may be.
+        config: config.json (of KerasHub its "config"), or the keys and values of a GGUF file but
+            for its tokenizer. Not checked: whoever reads a value decides what it may be.
     """
 
     format: str
@@ -38,7 +38,8 @@ class Checkpoint(Protocol):
     def dtype(self) -> str:
         """The name of the dtype in which `tensor` returns most elements of the matrices.
 
-        One of "float32", "float16" and "bfloat16". Quantised weights count as "float32".
+        One of "float32", "float16" and "bfloat16", or a mixed policy of Keras that the model was
+        saved in. Quantised weights count as "float32".
         """
         ...
 
@@ -67,21 +68,24 @@ class Checkpoint(Protocol):
         ...
 
 
-def open_checkpoint(source: "PresetSource") -> Checkpoint:
+def open_checkpoint(source: "PresetSource", *, weights: bool = True) -> Checkpoint:
     """Open the model that a preset holds, in whichever file format it is.
 
     Args:
         source: where the files of the preset are.
+        weights: whether the tensors are wanted. Without them, files that hold nothing else are
+            neither fetched nor opened, and the checkpoint may have no tensors.
 
     Returns:
-        A `GGUFCheckpoint` where the preset is one GGUF file, else a `TransformersCheckpoint`.
+        A `GGUFCheckpoint` where the preset is one GGUF file, else a `TransformersCheckpoint` or a
+        `KerasCheckpoint`, as config.json tells.
 
     Raises:
         PresetError: the preset holds no model in a known format, or its files are damaged.
 
     Example:
         ```python
-        checkpoint = open_checkpoint(resolve_preset("./SmolLM2-135M-Instruct.Q4_1.gguf"))
+        checkpoint = open_checkpoint(nextword.presets.resolve_preset("smollm2_135m_instruct_en"))
         checkpoint.format, checkpoint.architecture      # ("gguf", "llama")
         ```
     """
@@ -91,15 +95,25 @@ def open_checkpoint(source: "PresetSource") -> Checkpoint:
         from nextword.presets.gguf import GGUFCheckpoint
 
         return GGUFCheckpoint(gguf_file, source.name)
-    config = source.find(_CONFIG)
-    if config is not None and "model_type" in read_json(config):
+    path = source.find(_CONFIG)
+    config = {} if path is None else read_json(path)
+    if "model_type" in config:
         from nextword.presets.transformers import TransformersCheckpoint
 
-        return TransformersCheckpoint(source)
-    found = f"its {_CONFIG} has no 'model_type'" if config is not None else f"it has no {_CONFIG}"
+        return TransformersCheckpoint(source, weights=weights)
+    if "registered_name" in config:
+        from nextword.presets.keras import KerasCheckpoint
+
+        return KerasCheckpoint(source, weights=weights)
+    found = (
+        f"it has no {_CONFIG}"
+        if path is None
+        else f"its {_CONFIG} has neither the 'model_type' of a transformers checkpoint nor the "
+        "'registered_name' of a KerasHub preset"
+    )
     raise PresetError(
         f"{show(source.name)} holds no model that nextword can read: it is not a GGUF file, and "
-        f"{found}, which a transformers checkpoint has.{_gguf_hint(source)}"
+        f"{found}.{_gguf_hint(source)}"
     )
 
 

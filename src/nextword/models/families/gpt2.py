@@ -1,25 +1,21 @@
 """GPT-2 (https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf)."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from nextword.layers import DecoderConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
+from nextword.models.decoder_tables import decoder_table, fused_gguf_table, query_key_value
 from nextword.models.family import Family, StoredFormat
+from nextword.models.gguf_config import layer_norm_arguments
+from nextword.models.keras_format import KerasClasses, keras_format
+from nextword.models.transformers_config import decoder_prefix
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import gguf_settings, transformers_settings
-from nextword.presets.weight_table import (
-    Layout,
-    Rows,
-    Stored,
-    Transposed,
-    WeightTable,
-    linear,
-    norm,
-    per_layer,
-)
+from nextword.presets.weight_table import Transposed, WeightTable
+from nextword.tokenizers import BytePairTokenizer
 
 
 class GPT2Backbone(Backbone):
@@ -41,7 +37,8 @@ class GPT2Backbone(Backbone):
     backbone = GPT2Backbone(
         vocabulary_size=100, num_layers=2, num_heads=4, hidden_dim=32, intermediate_dim=128
     )
-    hidden_states = backbone({"token_ids": [[1, 2, 3]], "padding_mask": [[1, 1, 1]]})
+    token_ids = np.array([[1, 2, 3]])
+    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
     ```
     """
 
@@ -79,6 +76,16 @@ class GPT2Backbone(Backbone):
         )
 
 
+class GPT2Tokenizer(BytePairTokenizer):
+    """GPT-2's byte-level byte-pair encoding; see `BytePairTokenizer`."""
+
+    default_split = "gpt-2"
+    role_tokens: ClassVar[Mapping[str, str]] = {
+        "bos_token": "<|endoftext|>",
+        "eos_token": "<|endoftext|>",
+    }
+
+
 class GPT2CausalLMPreprocessor(CausalLMPreprocessor):
     """Turns text into the inputs of a `GPT2CausalLM`; see `CausalLMPreprocessor`."""
 
@@ -94,23 +101,26 @@ TRANSFORMERS_NAMES = {
     "token_embedding": "wte",
     "position_embedding": "wpe",
     "output_norm": "ln_f",
-    "transformer_layer_{i}/self_attention_norm": "h.{i}.ln_1",
-    "transformer_layer_{i}/self_attention/query_key_value": "h.{i}.attn.c_attn",
-    "transformer_layer_{i}/self_attention/attention_output": "h.{i}.attn.c_proj",
-    "transformer_layer_{i}/feed_forward_norm": "h.{i}.ln_2",
-    "transformer_layer_{i}/feed_forward/intermediate": "h.{i}.mlp.c_fc",
-    "transformer_layer_{i}/feed_forward/feed_forward_output": "h.{i}.mlp.c_proj",
+    "self_attention_norm": "h.{i}.ln_1",
+    "self_attention/attention_output": "h.{i}.attn.c_proj",
+    "feed_forward_norm": "h.{i}.ln_2",
+    "feed_forward/intermediate": "h.{i}.mlp.c_fc",
+    "feed_forward/feed_forward_output": "h.{i}.mlp.c_proj",
 }
-GGUF_NAMES = {
-    "token_embedding": "token_embd",
-    "position_embedding": "position_embd",
-    "output_norm": "output_norm",
-    "transformer_layer_{i}/self_attention_norm": "blk.{i}.attn_norm",
-    "transformer_layer_{i}/self_attention/query_key_value": "blk.{i}.attn_qkv",
-    "transformer_layer_{i}/self_attention/attention_output": "blk.{i}.attn_output",
-    "transformer_layer_{i}/feed_forward_norm": "blk.{i}.ffn_norm",
-    "transformer_layer_{i}/feed_forward/intermediate": "blk.{i}.ffn_up",
-    "transformer_layer_{i}/feed_forward/feed_forward_output": "blk.{i}.ffn_down",
+
+_KERAS_LAYER = "layers/transformer_decoder_{i}"
+KERAS_NAMES = {
+    "token_embedding": "layers/reversible_embedding",
+    "position_embedding": "layers/position_embedding",
+    "output_norm": "layers/layer_normalization",
+    "self_attention_norm": f"{_KERAS_LAYER}/_self_attention_layer_norm",
+    "self_attention/query": f"{_KERAS_LAYER}/_self_attention_layer/query_dense",
+    "self_attention/key": f"{_KERAS_LAYER}/_self_attention_layer/key_dense",
+    "self_attention/value": f"{_KERAS_LAYER}/_self_attention_layer/value_dense",
+    "self_attention/attention_output": f"{_KERAS_LAYER}/_self_attention_layer/output_dense",
+    "feed_forward_norm": f"{_KERAS_LAYER}/_feedforward_layer_norm",
+    "feed_forward/intermediate": f"{_KERAS_LAYER}/_feedforward_intermediate_dense",
+    "feed_forward/feed_forward_output": f"{_KERAS_LAYER}/_feedforward_output_dense",
 }
 
 
@@ -141,51 +151,20 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
-    # The original checkpoints were saved without the language model around the decoder.
-    prefix = "transformer." if "transformer.wte.weight" in checkpoint.tensor_names() else ""
-    names = {path: f"{prefix}{name}" for path, name in TRANSFORMERS_NAMES.items()}
-    return _weights(config, names, Transposed())
+    prefix = decoder_prefix(checkpoint, "transformer.")
+    fused = query_key_value(config, "h.{i}.attn.c_attn", Transposed())
+    kernels = {
+        path: (name, Transposed()) for path, name in TRANSFORMERS_NAMES.items() if "/" in path
+    }
+    return decoder_table(config, {**TRANSFORMERS_NAMES, **kernels, **fused}, prefix=prefix)
 
 
 def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     config = gguf_settings(checkpoint)
-    arguments = {
-        "vocabulary_size": checkpoint.shape("token_embd.weight")[0],
-        "num_layers": config.integer("block_count"),
-        "num_heads": config.integer("attention.head_count"),
-        "hidden_dim": config.integer("embedding_length"),
-        "intermediate_dim": config.integer("feed_forward_length"),
-        "max_sequence_length": config.integer("context_length"),
-        "layer_norm_epsilon": config.number("attention.layer_norm_epsilon"),
-    }
-    config.skip("vocab_size")
+    arguments = layer_norm_arguments(config, checkpoint)
+    arguments["max_sequence_length"] = config.integer("context_length")
     config.check_all_read()
     return arguments
-
-
-def _gguf_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
-    return _weights(config, GGUF_NAMES)
-
-
-def _weights(config: DecoderConfig, names: Mapping[str, str], *layouts: Layout) -> WeightTable:
-    """Return the table of a format that stores our paths under `names`."""
-    table: dict[str, Stored] = {}
-    layer: dict[str, Stored] = {}
-    for path, name in names.items():
-        if path.endswith("embedding"):
-            table[f"{path}/embeddings"] = Stored(f"{name}.weight")
-        elif path == "output_norm":
-            table |= norm(path, name, bias=True)
-        elif path.endswith("norm"):
-            layer |= norm(path, name, bias=True)
-        elif path.endswith("query_key_value"):
-            for i, part in enumerate(("query", "key", "value")):
-                rows = Rows(i * config.hidden_dim, (i + 1) * config.hidden_dim)
-                part_path = path.replace("query_key_value", part)
-                layer |= linear(part_path, name, *layouts, rows, bias=True)
-        else:
-            layer |= linear(path, name, *layouts, bias=True)
-    return table | per_layer(config.num_layers, layer)
 
 
 FAMILY = Family(
@@ -204,8 +183,13 @@ FAMILY = Family(
         "gguf": StoredFormat(
             architectures=("gpt2",),
             arguments=_gguf_arguments,
-            weights=_gguf_weights,
+            weights=fused_gguf_table,
             ignored=(r"output\.weight",),
+        ),
+        "keras": keras_format(
+            GPT2Backbone,
+            KERAS_NAMES,
+            KerasClasses(prefix="GPT2", module="gpt2", tokenizer_cls=GPT2Tokenizer),
         ),
     },
 )

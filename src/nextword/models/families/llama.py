@@ -1,6 +1,7 @@
 """Llama (https://arxiv.org/abs/2302.13971) and the many models of its graph."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from nextword.layers import (
     DecoderConfig,
@@ -12,17 +13,20 @@ from nextword.layers import (
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
-from nextword.models.family import Family, StoredFormat
-from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import ConfigReader, gguf_settings, transformers_settings
-from nextword.presets.weight_table import (
-    InterleavedRotary,
-    Stored,
-    WeightTable,
-    linear,
-    norm,
-    per_layer,
+from nextword.models.decoder_tables import (
+    GGUF_NAMES,
+    TRANSFORMERS_IGNORED,
+    decoder_table,
+    transformers_table,
 )
+from nextword.models.family import Family, StoredFormat
+from nextword.models.gguf_config import gguf_arguments, linear_rotary_scaling
+from nextword.models.keras_format import KerasClasses, keras_format
+from nextword.models.transformers_config import decoder_arguments, rotary_section
+from nextword.presets.checkpoint import Checkpoint
+from nextword.presets.config_reader import gguf_settings, transformers_settings
+from nextword.presets.weight_table import InterleavedRotary, WeightTable
+from nextword.tokenizers import BytePairTokenizer, SentencePieceTokenizer
 
 
 class LlamaBackbone(Backbone):
@@ -56,7 +60,8 @@ class LlamaBackbone(Backbone):
         vocabulary_size=100, num_layers=2, num_query_heads=4, hidden_dim=32, intermediate_dim=64,
         num_key_value_heads=2,
     )
-    hidden_states = backbone({"token_ids": [[1, 2, 3]], "padding_mask": [[1, 1, 1]]})
+    token_ids = np.array([[1, 2, 3]])
+    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
     ```
     """
 
@@ -121,6 +126,22 @@ class LlamaBackbone(Backbone):
         )
 
 
+class LlamaTokenizer(SentencePieceTokenizer):
+    """Llama's and Llama 2's SentencePiece model; see `SentencePieceTokenizer`."""
+
+    role_tokens: ClassVar[Mapping[str, str]] = {"bos_token": "<s>", "eos_token": "</s>"}
+
+
+class Llama3Tokenizer(BytePairTokenizer):
+    """Llama 3's byte-level byte-pair encoding; see `BytePairTokenizer`."""
+
+    default_split = "llama-bpe"
+    role_tokens: ClassVar[Mapping[str, str]] = {
+        "bos_token": "<|begin_of_text|>",
+        "eos_token": "<|end_of_text|>",
+    }
+
+
 class LlamaCausalLMPreprocessor(CausalLMPreprocessor):
     """Turns text into the inputs of a `LlamaCausalLM`; see `CausalLMPreprocessor`."""
 
@@ -132,43 +153,31 @@ class LlamaCausalLM(CausalLM):
     preprocessor_cls = LlamaCausalLMPreprocessor
 
 
+_KERAS_LAYER = "layers/llama_transformer_decoder_{i}"
+KERAS_NAMES = {
+    "token_embedding": "layers/reversible_embedding",
+    "output_norm": "layers/llama_layer_norm",
+    "self_attention_norm": f"{_KERAS_LAYER}/_self_attention_layernorm",
+    "self_attention/query": f"{_KERAS_LAYER}/_self_attention_layer/_query_dense",
+    "self_attention/key": f"{_KERAS_LAYER}/_self_attention_layer/_key_dense",
+    "self_attention/value": f"{_KERAS_LAYER}/_self_attention_layer/_value_dense",
+    "self_attention/attention_output": f"{_KERAS_LAYER}/_self_attention_layer/_output_dense",
+    "feed_forward_norm": f"{_KERAS_LAYER}/_feedforward_layernorm",
+    "feed_forward/gate": f"{_KERAS_LAYER}/_feedforward_gate_dense",
+    "feed_forward/intermediate": f"{_KERAS_LAYER}/_feedforward_intermediate_dense",
+    "feed_forward/feed_forward_output": f"{_KERAS_LAYER}/_feedforward_output_dense",
+}
+
+
 def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     config = transformers_settings(checkpoint)
-    num_query_heads = config.integer("num_attention_heads")
-    hidden_dim = config.integer("hidden_size")
-    arguments = {
-        "vocabulary_size": config.integer("vocab_size"),
-        "num_layers": config.integer("num_hidden_layers"),
-        "num_query_heads": num_query_heads,
-        "hidden_dim": hidden_dim,
-        "intermediate_dim": config.integer("intermediate_size"),
-        "num_key_value_heads": config.integer("num_key_value_heads", num_query_heads),
-        "layer_norm_epsilon": config.number("rms_norm_eps", 1e-6),
-        "tie_word_embeddings": config.boolean("tie_word_embeddings", False),
-        "head_dim": config.integer("head_dim", None),
+    arguments = decoder_arguments(config, context_length=2048) | {
         "attention_bias": config.boolean("attention_bias", False),
         "feed_forward_bias": config.boolean("mlp_bias", False),
-        "context_length": config.integer("max_position_embeddings", 2048),
     }
-    config.choice("hidden_act", ["silu"], "silu")
     # Splits the same matrix products over devices; the result is the same.
     config.skip("pretraining_tp")
-    arguments.update(_transformers_rotary(config, arguments["context_length"]))
-    config.check_all_read()
-    return arguments
-
-
-def _transformers_rotary(config: ConfigReader, context_length: int) -> dict[str, Any]:
-    """Read the rotary settings, in the older spelling or that of transformers 5."""
-    theta = config.number("rope_theta", 10000.0)
-    rope = config.section("rope_parameters") or config.section("rope_scaling")
-    if rope is None:
-        return {"rope_max_wavelength": theta}
-    config.skip("rope_scaling")
-    kinds = ["default", "linear", "llama3"]
-    kind = rope.choice("rope_type", kinds, None) or rope.choice("type", kinds, "default")
-    rope.skip("type")
-    arguments = {"rope_max_wavelength": rope.number("rope_theta", theta)}
+    rope, kind, arguments["rope_max_wavelength"] = rotary_section(config, ["linear", "llama3"])
     if kind == "linear":
         arguments["rope_position_scaling_factor"] = rope.number("factor")
     elif kind == "llama3":
@@ -176,84 +185,29 @@ def _transformers_rotary(config: ConfigReader, context_length: int) -> dict[str,
         arguments["rope_low_freq_factor"] = rope.number("low_freq_factor")
         arguments["rope_high_freq_factor"] = rope.number("high_freq_factor")
         arguments["rope_pretraining_sequence_length"] = rope.integer(
-            "original_max_position_embeddings", context_length
+            "original_max_position_embeddings", arguments["context_length"]
         )
     rope.check_all_read()
+    config.check_all_read()
     return arguments
-
-
-def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
-    ours, theirs = "transformer_layer_{i}", "model.layers.{i}"
-    attention_bias, feed_forward_bias = config.query_key_value_bias, config.feed_forward_bias
-    table = {"token_embedding/embeddings": Stored("model.embed_tokens.weight")}
-    table |= norm("output_norm", "model.norm")
-    if not config.tie_word_embeddings:
-        table["token_embedding/reverse_embeddings"] = Stored("lm_head.weight")
-    layer = norm(f"{ours}/self_attention_norm", f"{theirs}.input_layernorm")
-    layer |= norm(f"{ours}/feed_forward_norm", f"{theirs}.post_attention_layernorm")
-    for path, name in (("query", "q"), ("key", "k"), ("value", "v"), ("attention_output", "o")):
-        layer |= linear(
-            f"{ours}/self_attention/{path}",
-            f"{theirs}.self_attn.{name}_proj",
-            bias=attention_bias,
-        )
-    for path, name in (("gate", "gate"), ("intermediate", "up"), ("feed_forward_output", "down")):
-        layer |= linear(
-            f"{ours}/feed_forward/{path}", f"{theirs}.mlp.{name}_proj", bias=feed_forward_bias
-        )
-    return table | per_layer(config.num_layers, layer)
 
 
 def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     config = gguf_settings(checkpoint)
-    num_query_heads = config.integer("attention.head_count")
-    hidden_dim = config.integer("embedding_length")
-    head_dim = config.integer("attention.key_length", hidden_dim // num_query_heads)
-    config.choice("attention.value_length", [head_dim], head_dim)
-    config.choice("rope.dimension_count", [head_dim], head_dim)
-    arguments = {
-        "vocabulary_size": config.integer("vocab_size", checkpoint.shape("token_embd.weight")[0]),
-        "num_layers": config.integer("block_count"),
-        "num_query_heads": num_query_heads,
-        "hidden_dim": hidden_dim,
-        "intermediate_dim": config.integer("feed_forward_length"),
-        "num_key_value_heads": config.integer("attention.head_count_kv", num_query_heads),
-        "rope_max_wavelength": config.number("rope.freq_base", 10000.0),
-        "layer_norm_epsilon": config.number("attention.layer_norm_rms_epsilon"),
-        "tie_word_embeddings": "output.weight" not in checkpoint.tensor_names(),
-        "head_dim": head_dim,
-        "attention_bias": "blk.0.attn_q.bias" in checkpoint.tensor_names(),
-        "context_length": config.integer("context_length"),
-    }
-    if config.choice("rope.scaling.type", ["none", "linear"], "none") == "linear":
-        arguments["rope_position_scaling_factor"] = config.number("rope.scaling.factor")
+    arguments = gguf_arguments(config, checkpoint)
+    scaling = linear_rotary_scaling(config, arguments["head_dim"])
+    arguments["rope_position_scaling_factor"] = scaling
+    arguments["attention_bias"] = "blk.0.attn_q.bias" in checkpoint.tensor_names()
     config.check_all_read()
     return arguments
 
 
 def _gguf_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
-    ours, theirs = "transformer_layer_{i}", "blk.{i}"
-    table = {"token_embedding/embeddings": Stored("token_embd.weight")}
-    table |= norm("output_norm", "output_norm")
-    if not config.tie_word_embeddings:
-        table["token_embedding/reverse_embeddings"] = Stored("output.weight")
-    layer = norm(f"{ours}/self_attention_norm", f"{theirs}.attn_norm")
-    layer |= norm(f"{ours}/feed_forward_norm", f"{theirs}.ffn_norm")
-    for path, name, *layouts in (
-        ("query", "q", InterleavedRotary(config.num_query_heads)),
-        ("key", "k", InterleavedRotary(config.num_key_value_heads)),
-        ("value", "v"),
-        ("attention_output", "output"),
-    ):
-        layer |= linear(
-            f"{ours}/self_attention/{path}",
-            f"{theirs}.attn_{name}",
-            *layouts,
-            bias=config.query_key_value_bias,
-        )
-    for path, name in (("gate", "gate"), ("intermediate", "up"), ("feed_forward_output", "down")):
-        layer |= linear(f"{ours}/feed_forward/{path}", f"{theirs}.ffn_{name}")
-    return table | per_layer(config.num_layers, layer)
+    names = GGUF_NAMES | {
+        f"self_attention/{path}": (f"blk.{{i}}.attn_{path[0]}", InterleavedRotary(heads))
+        for path, heads in (("query", config.num_query_heads), ("key", config.num_key_value_heads))
+    }
+    return decoder_table(config, names)
 
 
 FAMILY = Family(
@@ -262,12 +216,24 @@ FAMILY = Family(
         "transformers": StoredFormat(
             architectures=("llama",),
             arguments=_transformers_arguments,
-            weights=_transformers_weights,
-            # Written by old versions, and computed here; or a copy of the tied embedding.
-            ignored=(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq", r"lm_head\.weight"),
+            weights=transformers_table,
+            ignored=TRANSFORMERS_IGNORED,
         ),
         "gguf": StoredFormat(
             architectures=("llama",), arguments=_gguf_arguments, weights=_gguf_weights
+        ),
+        "keras": keras_format(
+            LlamaBackbone,
+            KERAS_NAMES,
+            KerasClasses(
+                prefix="Llama3",
+                module="llama3",
+                tokenizer_cls=Llama3Tokenizer,
+                tokenizer_roles=("bos_token", "eos_token"),
+            ),
+            KerasClasses(prefix="Llama", module="llama", tokenizer_cls=LlamaTokenizer),
+            harmless=("context_length",),
+            unheeded=("rope_position_scaling_factor",),
         ),
     },
 )

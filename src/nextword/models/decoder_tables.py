@@ -1,0 +1,206 @@
+"""Weight tables of the one decoder, made from the names that a format gives to its layers.
+
+A family lists the names of layers; which variables a layer has follows from the `DecoderConfig`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from nextword.layers import DecoderConfig
+from nextword.presets.checkpoint import Checkpoint
+from nextword.presets.weight_table import (
+    Layout,
+    Rows,
+    Stored,
+    WeightTable,
+    linear,
+    norm,
+    per_layer,
+)
+
+LayerNames = Mapping[str, str | tuple[Any, ...]]
+"""Path of a layer to its stored name, or to its stored name followed by the layouts of its weights.
+
+Layers outside the stack are "token_embedding", "head", "position_embedding", "embedding_norm" and
+"output_norm". Names of layers in the stack hold `{i}`, and their paths begin inside the transformer
+layer: "self_attention_norm", "self_attention/query", "feed_forward/gate" and so on. In the names of
+experts that are stored one by one, `*` stands for the expert's index.
+"""
+
+TRANSFORMERS_NAMES = {
+    "token_embedding": "model.embed_tokens",
+    "head": "lm_head",
+    "output_norm": "model.norm",
+    "self_attention_norm": "model.layers.{i}.input_layernorm",
+    "self_attention/query": "model.layers.{i}.self_attn.q_proj",
+    "self_attention/key": "model.layers.{i}.self_attn.k_proj",
+    "self_attention/value": "model.layers.{i}.self_attn.v_proj",
+    "self_attention/query_norm": "model.layers.{i}.self_attn.q_norm",
+    "self_attention/key_norm": "model.layers.{i}.self_attn.k_norm",
+    "self_attention/attention_output": "model.layers.{i}.self_attn.o_proj",
+    "feed_forward_norm": "model.layers.{i}.post_attention_layernorm",
+    "feed_forward/gate": "model.layers.{i}.mlp.gate_proj",
+    "feed_forward/intermediate": "model.layers.{i}.mlp.up_proj",
+    "feed_forward/feed_forward_output": "model.layers.{i}.mlp.down_proj",
+}
+"""What most families call their layers in transformers."""
+
+TRANSFORMERS_IGNORED = (
+    # Written by old versions, and computed here; or a copy of the tied embedding.
+    r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq",
+    r"lm_head\.weight",
+)
+"""Tensors beside those of `TRANSFORMERS_NAMES` that are no weights."""
+
+DENSE_NAMES = {
+    "token_embedding": "word_embeddings",
+    "embedding_norm": "word_embeddings_layernorm",
+    "output_norm": "ln_f",
+    "self_attention_norm": "h.{i}.input_layernorm",
+    "self_attention/attention_output": "h.{i}.self_attention.dense",
+    "feed_forward_norm": "h.{i}.post_attention_layernorm",
+    "feed_forward/intermediate": "h.{i}.mlp.dense_h_to_4h",
+    "feed_forward/feed_forward_output": "h.{i}.mlp.dense_4h_to_h",
+}
+"""What families that write `h.{i}` and `dense` call their layers in transformers."""
+
+GGUF_NAMES = {
+    "token_embedding": "token_embd",
+    "position_embedding": "position_embd",
+    "embedding_norm": "token_embd_norm",
+    "head": "output",
+    "output_norm": "output_norm",
+    "self_attention_norm": "blk.{i}.attn_norm",
+    "self_attention/query": "blk.{i}.attn_q",
+    "self_attention/key": "blk.{i}.attn_k",
+    "self_attention/value": "blk.{i}.attn_v",
+    "self_attention/query_norm": "blk.{i}.attn_q_norm",
+    "self_attention/key_norm": "blk.{i}.attn_k_norm",
+    "self_attention/attention_output": "blk.{i}.attn_output",
+    "self_attention_post_norm": "blk.{i}.post_attention_norm",
+    "feed_forward_norm": "blk.{i}.ffn_norm",
+    "feed_forward_post_norm": "blk.{i}.post_ffw_norm",
+    "feed_forward/gate": "blk.{i}.ffn_gate",
+    "feed_forward/intermediate": "blk.{i}.ffn_up",
+    "feed_forward/feed_forward_output": "blk.{i}.ffn_down",
+}
+"""What GGUF calls the layers of most families."""
+
+
+def transformers_table(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+    """Return the weight table of a family whose layers bear the usual names in transformers."""
+    return decoder_table(config, TRANSFORMERS_NAMES)
+
+
+def gguf_table(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+    """Return the weight table of a family whose layers bear the usual names in GGUF."""
+    return decoder_table(config, GGUF_NAMES)
+
+
+def fused_gguf_table(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+    """Return the same for a family whose query, key and value projections are stored as one."""
+    return decoder_table(config, {**GGUF_NAMES, **query_key_value(config, "blk.{i}.attn_qkv")})
+
+
+def decoder_table(config: DecoderConfig, names: LayerNames, *, prefix: str = "") -> WeightTable:
+    """Return the table of where each variable of a decoder is stored.
+
+    Args:
+        config: the decoder's description; says which biases exist and whether the head is tied.
+        names: stored names of the decoder's layers. Those the decoder does not have are left out.
+        prefix: put before every stored name.
+
+    Example:
+    >>> from nextword.layers import RotaryConfig
+    >>> config = DecoderConfig(
+    ...     vocabulary_size=8, num_layers=1, hidden_dim=8, intermediate_dim=8, num_query_heads=1,
+    ...     num_key_value_heads=1, head_dim=8, rotary=RotaryConfig(), query_key_value_bias=True,
+    ... )
+    >>> table = decoder_table(config, {"self_attention/query": "h.{i}.q"})
+    >>> {path: stored.name for path, stored in table.items()}  # doctest: +NORMALIZE_WHITESPACE
+    {'transformer_layer_0/self_attention/query/kernel': 'h.0.q.weight',
+     'transformer_layer_0/self_attention/query/bias': 'h.0.q.bias'}
+    """
+    table: dict[str, Stored] = {}
+    layer_table: dict[str, Stored] = {}
+    for path, place in names.items():
+        name, *layouts = (place,) if isinstance(place, str) else place
+        name = f"{prefix}{name}"
+        if "{i}" in name:
+            layer_table |= _entries(config, f"transformer_layer_{{i}}/{path}", name, layouts)
+        else:
+            table |= _entries(config, path, name, layouts)
+    return table | per_layer(config.num_layers, layer_table)
+
+
+def query_key_value(config: DecoderConfig, name: str, *layouts: Layout) -> LayerNames:
+    """Return the names of the query, key and value projections that are stored as one.
+
+    Args:
+        config: the decoder's description.
+        name: the stored name, which holds `{i}`.
+        *layouts: steps from what is stored to rows of all queries, all keys and all values.
+    """
+    names: dict[str, tuple[Any, ...]] = {}
+    start = 0
+    for part, heads in (
+        ("query", config.num_query_heads),
+        ("key", config.num_key_value_heads),
+        ("value", config.num_key_value_heads),
+    ):
+        stop = start + heads * config.head_dim
+        names[f"self_attention/{part}"] = (name, *layouts, Rows(start, stop))
+        start = stop
+    return names
+
+
+def gate_and_intermediate(config: DecoderConfig, name: str) -> LayerNames:
+    """Return the names of the gate and the projection it gates where they are stored as one.
+
+    Args:
+        config: the decoder's description.
+        name: the stored name, which holds `{i}`.
+    """
+    width = config.intermediate_dim
+    return {
+        "feed_forward/gate": (name, Rows(0, width)),
+        "feed_forward/intermediate": (name, Rows(width, 2 * width)),
+    }
+
+
+def _entries(
+    config: DecoderConfig, path: str, name: str, layouts: list[Any]
+) -> Mapping[str, Stored]:
+    """Return the entries of one layer."""
+    if path == "head":
+        if config.tie_word_embeddings:
+            return {}
+        return {"token_embedding/reverse_embeddings": Stored(f"{name}.weight", *layouts)}
+    if path == "position_embedding" and config.position_embedding != "learned":
+        return {}
+    if path == "embedding_norm" and not config.embedding_norm:
+        return {}
+    if path.endswith("_embedding"):
+        return {f"{path}/embeddings": Stored(f"{name}.weight", *layouts)}
+    if path.endswith(("/query_norm", "/key_norm")) and not config.query_key_norm:
+        return {}
+    if path.endswith("_post_norm") and config.norm_placement != "sandwich":
+        return {}
+    if path.endswith("/feed_forward_norm") and config.shared_norm:
+        return {}
+    if path.endswith("_norm"):
+        return norm(path, name, *layouts, bias=config.norm == "layer")
+    if path.endswith("/gate") and not config.feed_forward_gate:
+        return {}
+    if config.num_experts and "/feed_forward/" in path and not path.endswith("/router"):
+        stacked = config.num_experts if "*" in name else None
+        return {path: Stored(f"{name}.weight", *layouts, stacked=stacked)}
+    return linear(path, name, *layouts, bias=_has_bias(config, path))
+
+
+def _has_bias(config: DecoderConfig, path: str) -> bool:
+    if path.endswith("/attention_output"):
+        return config.attention_output_bias
+    if "/self_attention/" in path:
+        return config.query_key_value_bias
+    return config.feed_forward_bias

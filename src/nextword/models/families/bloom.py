@@ -1,0 +1,143 @@
+"""BLOOM (https://arxiv.org/abs/2211.05100)."""
+
+from typing import Any
+
+from nextword.layers import DecoderConfig
+from nextword.models.backbone import Backbone
+from nextword.models.causal_lm import CausalLM
+from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
+from nextword.models.decoder_tables import (
+    DENSE_NAMES,
+    decoder_table,
+    fused_gguf_table,
+    query_key_value,
+)
+from nextword.models.family import Family, StoredFormat
+from nextword.models.gguf_config import layer_norm_arguments
+from nextword.models.transformers_config import decoder_prefix, spelled_integer
+from nextword.presets.checkpoint import Checkpoint
+from nextword.presets.config_reader import gguf_settings, transformers_settings
+from nextword.presets.weight_table import GroupedHeads, WeightTable
+
+
+class BloomBackbone(Backbone):
+    """The BLOOM decoder: normalized embeddings, ALiBi, biases everywhere, tied head.
+
+    Args:
+        vocabulary_size: number of token ids.
+        num_layers: number of transformer layers.
+        num_heads: number of attention heads.
+        hidden_dim: width of the residual stream.
+        intermediate_dim: width inside the feed-forward network.
+        dropout: dropout rate.
+        layer_norm_epsilon: epsilon of the layer normalization.
+        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
+
+    Example:
+    ```python
+    backbone = BloomBackbone(
+        vocabulary_size=100, num_layers=2, num_heads=4, hidden_dim=32, intermediate_dim=128
+    )
+    token_ids = np.array([[1, 2, 3]])
+    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
+    ```
+    """
+
+    @staticmethod
+    def describe(
+        vocabulary_size: int,
+        num_layers: int,
+        num_heads: int,
+        hidden_dim: int,
+        intermediate_dim: int,
+        dropout: float = 0.0,
+        layer_norm_epsilon: float = 1e-5,
+    ) -> DecoderConfig:
+        return DecoderConfig(
+            vocabulary_size=vocabulary_size,
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            intermediate_dim=intermediate_dim,
+            num_query_heads=num_heads,
+            num_key_value_heads=num_heads,
+            head_dim=hidden_dim // num_heads,
+            position_embedding="alibi",
+            embedding_norm=True,
+            norm="layer",
+            norm_epsilon=layer_norm_epsilon,
+            query_key_value_bias=True,
+            attention_output_bias=True,
+            feed_forward_bias=True,
+            feed_forward_gate=False,
+            activation="gelu_tanh",
+            tie_word_embeddings=True,
+            dropout=dropout,
+        )
+
+
+class BloomCausalLMPreprocessor(CausalLMPreprocessor):
+    """Turns text into the inputs of a `BloomCausalLM`; see `CausalLMPreprocessor`."""
+
+
+class BloomCausalLM(CausalLM):
+    """A BLOOM model that generates text; see `CausalLM`."""
+
+    backbone_cls = BloomBackbone
+    preprocessor_cls = BloomCausalLMPreprocessor
+
+
+def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = transformers_settings(checkpoint)
+    hidden_dim = spelled_integer(config, "hidden_size", "n_embed")
+    arguments = {
+        "vocabulary_size": config.integer("vocab_size"),
+        "num_layers": spelled_integer(config, "n_layer", "num_hidden_layers"),
+        "num_heads": spelled_integer(config, "n_head", "num_attention_heads"),
+        "hidden_dim": hidden_dim,
+        "intermediate_dim": config.integer("n_inner", 4 * hidden_dim),
+        "dropout": config.fraction("hidden_dropout", 0.0),
+        "layer_norm_epsilon": config.number("layer_norm_epsilon", 1e-5),
+    }
+    config.choice("apply_residual_connection_post_layernorm", [False], False)
+    config.choice("tie_word_embeddings", [True], True)
+    # How the original code computed the same, and the length of its training samples.
+    config.skip("attention_softmax_in_fp32", "bias_dropout_fusion", "masked_softmax_fusion")
+    config.skip("offset_alibi", "pretraining_tp", "seq_length", "skip_bias_add")
+    config.skip("skip_bias_add_qkv", "slow_but_exact")
+    config.check_all_read()
+    return arguments
+
+
+def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+    heads = GroupedHeads(config.num_key_value_heads, config.head_dim)
+    fused = query_key_value(config, "h.{i}.self_attention.query_key_value", heads)
+    prefix = decoder_prefix(checkpoint, "transformer.")
+    return decoder_table(config, {**DENSE_NAMES, **fused}, prefix=prefix)
+
+
+def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = gguf_settings(checkpoint)
+    arguments = layer_norm_arguments(config, checkpoint)
+    config.choice("attention.head_count_kv", [arguments["num_heads"]], arguments["num_heads"])
+    config.skip("context_length")  # of the training samples
+    config.check_all_read()
+    return arguments
+
+
+FAMILY = Family(
+    causal_lm=BloomCausalLM,
+    formats={
+        "transformers": StoredFormat(
+            architectures=("bloom",),
+            arguments=_transformers_arguments,
+            weights=_transformers_weights,
+            ignored=(r"lm_head\.weight",),
+        ),
+        "gguf": StoredFormat(
+            architectures=("bloom",),
+            arguments=_gguf_arguments,
+            weights=fused_gguf_table,
+            ignored=(r"output\.weight",),
+        ),
+    },
+)

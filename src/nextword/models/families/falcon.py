@@ -1,0 +1,248 @@
+"""Falcon (https://arxiv.org/abs/2311.16867)."""
+
+from typing import Any
+
+from nextword.layers import DecoderConfig, LinearScaling, RotaryConfig
+from nextword.models.backbone import Backbone
+from nextword.models.causal_lm import CausalLM
+from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
+from nextword.models.decoder_tables import (
+    DENSE_NAMES,
+    decoder_table,
+    fused_gguf_table,
+    query_key_value,
+)
+from nextword.models.family import Family, StoredFormat
+from nextword.models.gguf_config import layer_norm_arguments, linear_rotary_scaling
+from nextword.models.transformers_config import (
+    activation,
+    decoder_prefix,
+    linear_rotary,
+    spelled_integer,
+)
+from nextword.presets.checkpoint import Checkpoint
+from nextword.presets.config_reader import ConfigReader, gguf_settings, transformers_settings
+from nextword.presets.weight_table import GroupedHeads, WeightTable
+
+
+class FalconBackbone(Backbone):
+    """The Falcon decoder: by default that of the 1B model, with ALiBi and biases.
+
+    Args:
+        vocabulary_size: number of token ids.
+        num_layers: number of transformer layers.
+        num_attention_heads: number of attention heads.
+        hidden_dim: width of the residual stream.
+        intermediate_dim: width inside the feed-forward network.
+        layer_norm_epsilon: epsilon of the layer normalization.
+        attention_dropout_rate: dropout rate of the attention's branch.
+        feedforward_dropout_rate: dropout rate of the feed-forward's branch; the same.
+        num_key_value_heads: number of key/value heads; that of all heads by default.
+        use_alibi: whether positions are ALiBi's, or rotary.
+        use_bias: whether the projections have biases.
+        parallel_residual: whether attention and feed-forward both read the layer's input.
+        shared_norm: whether they then share one norm.
+        activation: name of the feed-forward network's activation.
+        rope_max_wavelength: base of the rotary wavelengths.
+        rope_scaling_factor: divides positions (linear interpolation).
+        tie_word_embeddings: whether the head is the token embedding.
+        context_length: the most positions the model was made for, or None for no declared limit.
+        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
+
+    Example:
+    ```python
+    backbone = FalconBackbone(
+        vocabulary_size=100, num_layers=2, num_attention_heads=4, hidden_dim=32,
+        intermediate_dim=128,
+    )
+    token_ids = np.array([[1, 2, 3]])
+    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
+    ```
+    """
+
+    @staticmethod
+    def describe(
+        vocabulary_size: int,
+        num_layers: int,
+        num_attention_heads: int,
+        hidden_dim: int,
+        intermediate_dim: int,
+        layer_norm_epsilon: float = 1e-5,
+        attention_dropout_rate: float = 0,
+        feedforward_dropout_rate: float = 0,
+        *,
+        num_key_value_heads: int | None = None,
+        use_alibi: bool = True,
+        use_bias: bool = True,
+        parallel_residual: bool = False,
+        shared_norm: bool = False,
+        activation: str = "gelu",
+        rope_max_wavelength: float = 10000,
+        rope_scaling_factor: float = 1.0,
+        tie_word_embeddings: bool = True,
+        context_length: int | None = None,
+    ) -> DecoderConfig:
+        if attention_dropout_rate != feedforward_dropout_rate:
+            raise ValueError(
+                "`attention_dropout_rate` and `feedforward_dropout_rate` must be equal. Received: "
+                f"attention_dropout_rate={attention_dropout_rate}, "
+                f"feedforward_dropout_rate={feedforward_dropout_rate}."
+            )
+        head_dim = hidden_dim // num_attention_heads
+        scaling = LinearScaling(factor=rope_scaling_factor)
+        return DecoderConfig(
+            vocabulary_size=vocabulary_size,
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            intermediate_dim=intermediate_dim,
+            num_query_heads=num_attention_heads,
+            num_key_value_heads=num_key_value_heads or num_attention_heads,
+            head_dim=head_dim,
+            context_length=context_length,
+            position_embedding="alibi" if use_alibi else "rotary",
+            # Falcon adds the biases before it scales the dot products, and was trained with this
+            # rounding, which decides between far tokens.
+            alibi_scale=head_dim**-0.5,
+            alibi_dtype="bfloat16",
+            rotary=None if use_alibi else RotaryConfig(theta=rope_max_wavelength, scaling=scaling),
+            norm="layer",
+            norm_epsilon=layer_norm_epsilon,
+            parallel_residual=parallel_residual,
+            shared_norm=shared_norm,
+            query_key_value_bias=use_bias,
+            attention_output_bias=use_bias,
+            feed_forward_bias=use_bias,
+            feed_forward_gate=False,
+            activation=activation,
+            tie_word_embeddings=tie_word_embeddings,
+            dropout=feedforward_dropout_rate,
+        )
+
+
+class FalconCausalLMPreprocessor(CausalLMPreprocessor):
+    """Turns text into the inputs of a `FalconCausalLM`; see `CausalLMPreprocessor`."""
+
+
+class FalconCausalLM(CausalLM):
+    """A Falcon model that generates text; see `CausalLM`."""
+
+    backbone_cls = FalconBackbone
+    preprocessor_cls = FalconCausalLMPreprocessor
+
+
+GGUF_TWO_NORMS = {
+    "self_attention_norm": "blk.{i}.attn_norm_2",
+    "feed_forward_norm": "blk.{i}.attn_norm",
+}
+TWO_NORMS = {"self_attention_norm": "h.{i}.ln_attn", "feed_forward_norm": "h.{i}.ln_mlp"}
+
+
+def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = transformers_settings(checkpoint)
+    hidden_dim = spelled_integer(config, "hidden_size", "n_embed")
+    num_heads = config.integer("num_attention_heads")
+    use_alibi = config.boolean("alibi", False)
+    dropout = config.fraction("hidden_dropout", 0.0)
+    arguments = {
+        "vocabulary_size": config.integer("vocab_size"),
+        "num_layers": config.integer("num_hidden_layers"),
+        "num_attention_heads": num_heads,
+        "hidden_dim": hidden_dim,
+        "intermediate_dim": config.integer("ffn_hidden_size", 4 * hidden_dim),
+        "layer_norm_epsilon": config.number("layer_norm_epsilon", 1e-5),
+        "attention_dropout_rate": dropout,
+        "feedforward_dropout_rate": dropout,
+        "use_alibi": use_alibi,
+        "use_bias": config.boolean("bias", False),
+        "activation": activation(config, "activation", "gelu"),
+        "tie_word_embeddings": config.boolean("tie_word_embeddings", True),
+        # ALiBi has no limit.
+        "context_length": None if use_alibi else config.integer("max_position_embeddings", 2048),
+    }
+    config.skip("max_position_embeddings")
+    config.choice("apply_residual_connection_post_layernorm", [False], False)
+    arguments |= _architecture(config, num_heads) | linear_rotary(config)
+    config.check_all_read()
+    return arguments
+
+
+def _architecture(config: ConfigReader, num_heads: int) -> dict[str, Any]:
+    """Read which of the three layers it is: that of 40B, of 7B or of 1B."""
+    num_key_value_heads = config.integer("num_kv_heads", num_heads)
+    is_multi_query = config.boolean("multi_query", True)
+    if config.boolean("new_decoder_architecture", False):
+        config.choice("parallel_attn", [True], True)
+        num_norms = config.choice("num_ln_in_parallel_attn", [1, 2], 2)
+        return {
+            "num_key_value_heads": num_key_value_heads,
+            "parallel_residual": True,
+            "shared_norm": num_norms == 1,
+        }
+    is_parallel = config.boolean("parallel_attn", True)
+    config.choice("num_ln_in_parallel_attn", [1], 1)
+    return {
+        "num_key_value_heads": 1 if is_multi_query else num_heads,
+        "parallel_residual": is_parallel,
+        "shared_norm": is_parallel,
+    }
+
+
+def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+    heads = GroupedHeads(config.num_key_value_heads, config.head_dim)
+    fused = query_key_value(config, "h.{i}.self_attention.query_key_value", heads)
+    has_two = config.parallel_residual and not config.shared_norm
+    names = {**DENSE_NAMES, **fused, **(TWO_NORMS if has_two else {})}
+    table = decoder_table(config, names, prefix=decoder_prefix(checkpoint, "transformer."))
+    return {**table, **decoder_table(config, {"head": "lm_head"})}
+
+
+def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Read the models that llama.cpp knows: 7B, 11B and 40B."""
+    config = gguf_settings(checkpoint)
+    num_key_value_heads = config.integer("attention.head_count_kv", 1)
+    arguments = layer_norm_arguments(config, checkpoint)
+    num_heads = arguments.pop("num_heads")
+    head_dim = arguments["hidden_dim"] // num_heads
+    config.choice("tensor_data_layout", ["jploski"], "jploski")
+    names = checkpoint.tensor_names()
+    arguments |= {
+        "num_attention_heads": num_heads,
+        "num_key_value_heads": num_key_value_heads,
+        "use_alibi": False,
+        "use_bias": False,
+        "parallel_residual": True,
+        "shared_norm": "blk.0.attn_norm_2.weight" not in names,
+        "rope_max_wavelength": config.number("rope.freq_base", 10000.0),
+        "rope_scaling_factor": linear_rotary_scaling(config, head_dim),
+        "tie_word_embeddings": "output.weight" not in names,
+        "context_length": config.integer("context_length"),
+    }
+    config.check_all_read()
+    return arguments
+
+
+def _gguf_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+    table = fused_gguf_table(checkpoint, config)
+    if config.shared_norm:
+        return table
+    return {**table, **decoder_table(config, GGUF_TWO_NORMS)}
+
+
+FAMILY = Family(
+    causal_lm=FalconCausalLM,
+    formats={
+        "transformers": StoredFormat(
+            architectures=("falcon",),
+            arguments=_transformers_arguments,
+            weights=_transformers_weights,
+            # Computed here, or a copy of the tied embedding.
+            ignored=(
+                r"(transformer\.)?h\.\d+\.self_attention\.rotary_emb\.inv_freq",
+                r"lm_head\.weight",
+            ),
+        ),
+        "gguf": StoredFormat(
+            architectures=("falcon",), arguments=_gguf_arguments, weights=_gguf_weights
+        ),
+    },
+)

@@ -1,0 +1,239 @@
+"""Gemma (https://arxiv.org/abs/2403.08295) and Gemma 2 (https://arxiv.org/abs/2408.00118)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from nextword.layers import DecoderConfig, RotaryConfig
+from nextword.models.backbone import Backbone
+from nextword.models.causal_lm import CausalLM
+from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
+from nextword.models.decoder_tables import (
+    GGUF_NAMES,
+    TRANSFORMERS_IGNORED,
+    TRANSFORMERS_NAMES,
+    decoder_table,
+)
+from nextword.models.family import Family, StoredFormat
+from nextword.models.gguf_config import gguf_arguments
+from nextword.models.transformers_config import decoder_sizes, rotary_section, sliding_layers
+from nextword.presets.checkpoint import Checkpoint
+from nextword.presets.config_reader import ConfigReader, gguf_settings, transformers_settings
+from nextword.presets.weight_table import Shifted, WeightTable
+
+
+class GemmaBackbone(Backbone):
+    """The Gemma decoder: scaled embeddings, RMS norms with offset 1, gated tanh-GELU, tied head.
+
+    Args:
+        vocabulary_size: number of token ids.
+        num_layers: number of transformer layers.
+        num_query_heads: number of attention heads.
+        num_key_value_heads: number of key/value heads.
+        hidden_dim: width of the residual stream.
+        intermediate_dim: twice the width inside the feed-forward network: gate and projection.
+        head_dim: width of a head.
+        query_head_dim_normalize: whether dot products are scaled by `head_dim ** -0.5` or by
+            `(hidden_dim / num_query_heads) ** -0.5`.
+        use_post_ffw_norm: whether there is a norm behind the feed-forward network.
+        use_post_attention_norm: whether there is a norm behind attention; both or none.
+        attention_logit_soft_cap: bound of the scaled dot products, or None.
+        final_logit_soft_cap: bound of the logits, or None.
+        use_sliding_window_attention: whether every other layer, from the first, has a window.
+        sliding_window_size: number of tokens that a token sees in such a layer.
+        layer_norm_epsilon: epsilon of the RMS normalization.
+        dropout: dropout rate.
+        query_pre_attention_scalar: `x` in the scale `x ** -0.5`, before the two above.
+        sliding_layers: for each layer whether it has the window, instead of every other.
+        rope_max_wavelength: base of the rotary wavelengths.
+        attention_bias: whether the attention's projections have biases.
+        context_length: the most positions the model was made for, or None for no declared limit.
+        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
+
+    Example:
+    ```python
+    backbone = GemmaBackbone(
+        vocabulary_size=100, num_layers=2, num_query_heads=4, num_key_value_heads=1, hidden_dim=32,
+        intermediate_dim=128, head_dim=8,
+    )
+    token_ids = np.array([[1, 2, 3]])
+    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
+    ```
+    """
+
+    @staticmethod
+    def describe(
+        vocabulary_size: int,
+        num_layers: int,
+        num_query_heads: int,
+        num_key_value_heads: int,
+        hidden_dim: int,
+        intermediate_dim: int,
+        head_dim: int,
+        query_head_dim_normalize: bool = True,
+        use_post_ffw_norm: bool = False,
+        use_post_attention_norm: bool = False,
+        attention_logit_soft_cap: float | None = None,
+        final_logit_soft_cap: float | None = None,
+        use_sliding_window_attention: bool = False,
+        sliding_window_size: int = 4096,
+        layer_norm_epsilon: float = 1e-6,
+        dropout: float = 0,
+        *,
+        query_pre_attention_scalar: float | None = None,
+        sliding_layers: Sequence[bool] | None = None,
+        rope_max_wavelength: float = 10000,
+        attention_bias: bool = False,
+        context_length: int | None = None,
+    ) -> DecoderConfig:
+        if use_post_ffw_norm != use_post_attention_norm:
+            raise ValueError(
+                "`use_post_ffw_norm` and `use_post_attention_norm` must be equal. Received: "
+                f"use_post_ffw_norm={use_post_ffw_norm}, "
+                f"use_post_attention_norm={use_post_attention_norm}."
+            )
+        if intermediate_dim % 2:
+            raise ValueError(f"`intermediate_dim` must be even. Received: {intermediate_dim}.")
+        width = head_dim if query_head_dim_normalize else hidden_dim // num_query_heads
+        if sliding_layers is None:
+            sliding_layers = [layer % 2 == 0 for layer in range(num_layers)]
+        return DecoderConfig(
+            vocabulary_size=vocabulary_size,
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            intermediate_dim=intermediate_dim // 2,
+            num_query_heads=num_query_heads,
+            num_key_value_heads=num_key_value_heads,
+            head_dim=head_dim,
+            context_length=context_length,
+            rotary=RotaryConfig(theta=rope_max_wavelength),
+            embedding_scale=hidden_dim**0.5,
+            norm_epsilon=layer_norm_epsilon,
+            norm_offset=1.0,
+            norm_placement="sandwich" if use_post_ffw_norm else "pre",
+            attention_scale=(query_pre_attention_scalar or width) ** -0.5,
+            attention_soft_cap=attention_logit_soft_cap,
+            logit_soft_cap=final_logit_soft_cap,
+            sliding_window=sliding_window_size if use_sliding_window_attention else None,
+            sliding_layers=tuple(sliding_layers),
+            query_key_value_bias=attention_bias,
+            attention_output_bias=attention_bias,
+            activation="gelu_tanh",
+            tie_word_embeddings=True,
+            dropout=dropout,
+        )
+
+
+class GemmaCausalLMPreprocessor(CausalLMPreprocessor):
+    """Turns text into the inputs of a `GemmaCausalLM`; see `CausalLMPreprocessor`."""
+
+
+class GemmaCausalLM(CausalLM):
+    """A Gemma model that generates text; see `CausalLM`."""
+
+    backbone_cls = GemmaBackbone
+    preprocessor_cls = GemmaCausalLMPreprocessor
+
+
+SANDWICH_NAMES = {
+    "self_attention_post_norm": "model.layers.{i}.post_attention_layernorm",
+    "feed_forward_norm": "model.layers.{i}.pre_feedforward_layernorm",
+    "feed_forward_post_norm": "model.layers.{i}.post_feedforward_layernorm",
+}
+
+
+# What tells Gemma 2 from Gemma.
+GEMMA2 = {
+    "use_post_ffw_norm": True,
+    "use_post_attention_norm": True,
+    "use_sliding_window_attention": True,
+}
+
+
+def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = transformers_settings(checkpoint)
+    sizes = decoder_sizes(config)
+    arguments = sizes | {
+        "intermediate_dim": 2 * sizes["intermediate_dim"],
+        "head_dim": config.integer("head_dim", 256),
+        "layer_norm_epsilon": config.number("rms_norm_eps", 1e-6),
+        "attention_bias": config.boolean("attention_bias", False),
+        "context_length": config.integer("max_position_embeddings", 8192),
+    }
+    # The first releases said "gelu" and meant its tanh approximation.
+    for key in ("hidden_act", "hidden_activation"):
+        config.choice(key, ["gelu_pytorch_tanh", "gelu"], "gelu_pytorch_tanh")
+    config.choice("tie_word_embeddings", [True], True)
+    config.choice("use_bidirectional_attention", [False], False)
+    config.skip("cache_implementation")
+    rope, _, arguments["rope_max_wavelength"] = rotary_section(config, [])
+    rope.check_all_read()
+    if checkpoint.architecture == "gemma2":
+        arguments |= _gemma2_arguments(config, sizes["num_layers"])
+    config.check_all_read()
+    return arguments
+
+
+def _gemma2_arguments(config: ConfigReader, num_layers: int) -> dict[str, Any]:
+    """Read what Gemma 2 has and Gemma has not. A soft cap of null is none, not the default."""
+    caps = {
+        key: None if config.is_null(key) else config.number(key, default)
+        for key, default in (("attn_logit_softcapping", 50.0), ("final_logit_softcapping", 30.0))
+    }
+    window = config.integer("sliding_window", 4096)
+    config.choice("sliding_window_size", [window], window)
+    return GEMMA2 | {
+        "attention_logit_soft_cap": caps["attn_logit_softcapping"],
+        "final_logit_soft_cap": caps["final_logit_softcapping"],
+        "sliding_window_size": window,
+        "sliding_layers": sliding_layers(config, num_layers),
+        "query_pre_attention_scalar": config.number("query_pre_attn_scalar", 256.0),
+    }
+
+
+def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+    is_sandwich = config.norm_placement == "sandwich"
+    return decoder_table(config, TRANSFORMERS_NAMES | (SANDWICH_NAMES if is_sandwich else {}))
+
+
+def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = gguf_settings(checkpoint)
+    config.choice("rope.scaling.type", ["none"], "none")
+    arguments = gguf_arguments(config, checkpoint)
+    arguments["intermediate_dim"] *= 2
+    del arguments["tie_word_embeddings"]
+    config.choice("rope.dimension_count", [arguments["head_dim"]], arguments["head_dim"])
+    if checkpoint.architecture == "gemma2":
+        arguments |= GEMMA2 | {
+            "attention_logit_soft_cap": config.number("attn_logit_softcapping", 50.0),
+            "final_logit_soft_cap": config.number("final_logit_softcapping", 30.0),
+            "sliding_window_size": config.integer("attention.sliding_window", 4096),
+            # Not stored: of the Gemma 2 models the one with 46 layers differs.
+            "query_head_dim_normalize": arguments["num_layers"] != 46,
+        }
+    config.check_all_read()
+    return arguments
+
+
+def _gguf_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+    norms = {
+        path: (name, Shifted(config.norm_offset))
+        for path, name in GGUF_NAMES.items()
+        if path.endswith("_norm")
+    }
+    return decoder_table(config, {**GGUF_NAMES, **norms})
+
+
+FAMILY = Family(
+    causal_lm=GemmaCausalLM,
+    formats={
+        "transformers": StoredFormat(
+            architectures=("gemma", "gemma2"),
+            arguments=_transformers_arguments,
+            weights=_transformers_weights,
+            ignored=TRANSFORMERS_IGNORED,
+        ),
+        "gguf": StoredFormat(
+            architectures=("gemma", "gemma2"), arguments=_gguf_arguments, weights=_gguf_weights
+        ),
+    },
+)

@@ -1,0 +1,191 @@
+"""GPT-NeoX (https://arxiv.org/abs/2204.06745) and Pythia (https://arxiv.org/abs/2304.01373)."""
+
+from typing import Any
+
+from nextword.layers import DecoderConfig, LinearScaling, RotaryConfig
+from nextword.models.backbone import Backbone
+from nextword.models.causal_lm import CausalLM
+from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
+from nextword.models.decoder_tables import decoder_table, fused_gguf_table, query_key_value
+from nextword.models.family import Family, StoredFormat
+from nextword.models.gguf_config import layer_norm_arguments
+from nextword.models.transformers_config import activation, decoder_sizes, rotary_section
+from nextword.presets.checkpoint import Checkpoint
+from nextword.presets.config_reader import gguf_settings, transformers_settings
+from nextword.presets.weight_table import GroupedHeads, WeightTable
+
+
+class GPTNeoXBackbone(Backbone):
+    """The GPT-NeoX decoder: attention and feed-forward side by side, partial rotary embedding.
+
+    Args:
+        vocabulary_size: number of token ids.
+        num_layers: number of transformer layers.
+        num_heads: number of attention heads.
+        hidden_dim: width of the residual stream.
+        intermediate_dim: width inside the feed-forward network.
+        dropout: dropout rate.
+        rotary_percentage: the part of a head that is rotated.
+        rotary_max_wavelength: base of the rotary wavelengths.
+        layer_norm_epsilon: epsilon of the layer normalization.
+        max_sequence_length: the most positions the model was made for.
+        activation: name of the feed-forward network's activation.
+        parallel_residual: whether attention and feed-forward both read the layer's input.
+        attention_bias: whether the attention's projections have biases.
+        tie_word_embeddings: whether the head is the token embedding.
+        rope_scaling_factor: divides positions (linear interpolation).
+        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
+
+    Example:
+    ```python
+    backbone = GPTNeoXBackbone(
+        vocabulary_size=100, num_layers=2, num_heads=4, hidden_dim=32, intermediate_dim=128
+    )
+    token_ids = np.array([[1, 2, 3]])
+    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
+    ```
+    """
+
+    @staticmethod
+    def describe(
+        vocabulary_size: int,
+        num_layers: int,
+        num_heads: int,
+        hidden_dim: int,
+        intermediate_dim: int,
+        dropout: float = 0.0,
+        rotary_percentage: float = 0.25,
+        rotary_max_wavelength: float = 10000,
+        layer_norm_epsilon: float = 1e-5,
+        max_sequence_length: int = 512,
+        *,
+        activation: str = "gelu_tanh",
+        parallel_residual: bool = True,
+        attention_bias: bool = True,
+        tie_word_embeddings: bool = True,
+        rope_scaling_factor: float = 1.0,
+    ) -> DecoderConfig:
+        return DecoderConfig(
+            vocabulary_size=vocabulary_size,
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            intermediate_dim=intermediate_dim,
+            num_query_heads=num_heads,
+            num_key_value_heads=num_heads,
+            head_dim=hidden_dim // num_heads,
+            context_length=max_sequence_length,
+            rotary=RotaryConfig(
+                theta=rotary_max_wavelength,
+                fraction=rotary_percentage,
+                scaling=LinearScaling(factor=rope_scaling_factor),
+            ),
+            norm="layer",
+            norm_epsilon=layer_norm_epsilon,
+            parallel_residual=parallel_residual,
+            query_key_value_bias=attention_bias,
+            attention_output_bias=attention_bias,
+            feed_forward_bias=True,
+            feed_forward_gate=False,
+            activation=activation,
+            tie_word_embeddings=tie_word_embeddings,
+            dropout=dropout,
+        )
+
+
+class GPTNeoXCausalLMPreprocessor(CausalLMPreprocessor):
+    """Turns text into the inputs of a `GPTNeoXCausalLM`; see `CausalLMPreprocessor`."""
+
+
+class GPTNeoXCausalLM(CausalLM):
+    """A GPT-NeoX model that generates text; see `CausalLM`."""
+
+    backbone_cls = GPTNeoXBackbone
+    preprocessor_cls = GPTNeoXCausalLMPreprocessor
+
+
+TRANSFORMERS_NAMES = {
+    "token_embedding": "gpt_neox.embed_in",
+    "output_norm": "gpt_neox.final_layer_norm",
+    "self_attention_norm": "gpt_neox.layers.{i}.input_layernorm",
+    "self_attention/attention_output": "gpt_neox.layers.{i}.attention.dense",
+    "feed_forward_norm": "gpt_neox.layers.{i}.post_attention_layernorm",
+    "feed_forward/intermediate": "gpt_neox.layers.{i}.mlp.dense_h_to_4h",
+    "feed_forward/feed_forward_output": "gpt_neox.layers.{i}.mlp.dense_4h_to_h",
+}
+
+
+def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = transformers_settings(checkpoint)
+    sizes = decoder_sizes(config)
+    num_heads = sizes.pop("num_query_heads")
+    config.choice("num_key_value_heads", [num_heads], sizes.pop("num_key_value_heads"))
+    fraction = config.number("rotary_pct", 0.25)
+    base = config.number("rotary_emb_base", 10000.0)
+    rope, kind, theta = rotary_section(config, ["linear"], base)
+    arguments = sizes | {
+        "num_heads": num_heads,
+        "dropout": config.fraction("hidden_dropout", 0.0),
+        "rotary_percentage": rope.number("partial_rotary_factor", fraction),
+        "rotary_max_wavelength": theta,
+        "rope_scaling_factor": rope.number("factor") if kind == "linear" else 1.0,
+        "layer_norm_epsilon": config.number("layer_norm_eps", 1e-5),
+        "max_sequence_length": config.integer("max_position_embeddings", 2048),
+        "activation": activation(config, "hidden_act", "gelu"),
+        "parallel_residual": config.boolean("use_parallel_residual", True),
+        "attention_bias": config.boolean("attention_bias", True),
+        "tie_word_embeddings": config.boolean("tie_word_embeddings", False),
+    }
+    rope.check_all_read()
+    # Other spellings of rates of dropout, another task's, and what every decoder is.
+    config.skip("attention_probs_dropout_prob", "hidden_dropout_prob", "classifier_dropout")
+    config.skip("is_decoder")
+    config.check_all_read()
+    return arguments
+
+
+def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+    heads = GroupedHeads(config.num_key_value_heads, config.head_dim)
+    fused = query_key_value(config, "gpt_neox.layers.{i}.attention.query_key_value", heads)
+    # transformers 5 calls it otherwise than the versions before.
+    head = "lm_head" if "lm_head.weight" in checkpoint.tensor_names() else "embed_out"
+    return decoder_table(config, {**TRANSFORMERS_NAMES, **fused, "head": head})
+
+
+def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = gguf_settings(checkpoint)
+    arguments = layer_norm_arguments(config, checkpoint)
+    head_dim = arguments["hidden_dim"] // arguments["num_heads"]
+    rotary_dim = config.integer("rope.dimension_count", head_dim, maximum=head_dim)
+    arguments |= {
+        "rotary_percentage": rotary_dim / head_dim,
+        "rotary_max_wavelength": config.number("rope.freq_base", 10000.0),
+        "max_sequence_length": config.integer("context_length"),
+        # Not stored; what Pythia has.
+        "activation": "gelu",
+        "parallel_residual": config.boolean("use_parallel_residual", True),
+        "attention_bias": "blk.0.attn_qkv.bias" in checkpoint.tensor_names(),
+        "tie_word_embeddings": "output.weight" not in checkpoint.tensor_names(),
+    }
+    config.choice("rope.scaling.type", ["none"], "none")
+    config.check_all_read()
+    return arguments
+
+
+FAMILY = Family(
+    causal_lm=GPTNeoXCausalLM,
+    formats={
+        "transformers": StoredFormat(
+            architectures=("gpt_neox",),
+            arguments=_transformers_arguments,
+            weights=_transformers_weights,
+            # Causal masks and frequencies, or a copy of the tied embedding.
+            ignored=(
+                r"gpt_neox\.layers\.\d+\.attention\.((masked_)?bias|rotary_emb\.inv_freq)",
+                r"(embed_out|lm_head)\.weight",
+            ),
+        ),
+        "gguf": StoredFormat(
+            architectures=("gptneox",), arguments=_gguf_arguments, weights=fused_gguf_table
+        ),
+    },
+)

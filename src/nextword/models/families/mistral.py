@@ -1,0 +1,121 @@
+"""Mistral (https://arxiv.org/abs/2310.06825) and Ministral."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from nextword.layers import DecoderConfig, LinearScaling, RotaryConfig
+from nextword.models.backbone import Backbone
+from nextword.models.causal_lm import CausalLM
+from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
+from nextword.models.decoder_tables import TRANSFORMERS_IGNORED, transformers_table
+from nextword.models.family import Family, StoredFormat
+from nextword.models.transformers_config import decoder_arguments, linear_rotary, sliding_layers
+from nextword.presets.checkpoint import Checkpoint
+from nextword.presets.config_reader import transformers_settings
+
+
+class MistralBackbone(Backbone):
+    """The Mistral decoder: RMS normalization, rotary embedding, SwiGLU, sliding window.
+
+    Args:
+        vocabulary_size: number of token ids.
+        num_layers: number of transformer layers.
+        num_query_heads: number of attention heads.
+        hidden_dim: width of the residual stream.
+        intermediate_dim: width inside the feed-forward network.
+        num_key_value_heads: number of key/value heads.
+        rope_max_wavelength: base of the rotary wavelengths.
+        rope_scaling_factor: divides positions (linear interpolation).
+        layer_norm_epsilon: epsilon of the RMS normalization.
+        sliding_window: number of tokens, itself included, that a token sees; None for all.
+        head_dim: width of a head; `hidden_dim / num_query_heads` by default.
+        dropout: dropout rate.
+        sliding_layers: for each layer whether it has the sliding window; all by default.
+        tie_word_embeddings: whether the head is the token embedding.
+        context_length: the most positions the model was made for, or None for no declared limit.
+        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
+
+    Example:
+    ```python
+    backbone = MistralBackbone(
+        vocabulary_size=100, num_layers=2, num_query_heads=4, hidden_dim=32, intermediate_dim=64,
+        num_key_value_heads=2, sliding_window=16,
+    )
+    token_ids = np.array([[1, 2, 3]])
+    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
+    ```
+    """
+
+    @staticmethod
+    def describe(
+        vocabulary_size: int,
+        num_layers: int,
+        num_query_heads: int,
+        hidden_dim: int,
+        intermediate_dim: int,
+        num_key_value_heads: int,
+        rope_max_wavelength: float = 10000,
+        rope_scaling_factor: float = 1.0,
+        layer_norm_epsilon: float = 1e-6,
+        sliding_window: int | None = 512,
+        head_dim: int | None = None,
+        dropout: float = 0,
+        *,
+        sliding_layers: Sequence[bool] | None = None,
+        tie_word_embeddings: bool = False,
+        context_length: int | None = None,
+    ) -> DecoderConfig:
+        return DecoderConfig(
+            vocabulary_size=vocabulary_size,
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            intermediate_dim=intermediate_dim,
+            num_query_heads=num_query_heads,
+            num_key_value_heads=num_key_value_heads,
+            head_dim=head_dim or hidden_dim // num_query_heads,
+            context_length=context_length,
+            rotary=RotaryConfig(
+                theta=rope_max_wavelength, scaling=LinearScaling(factor=rope_scaling_factor)
+            ),
+            norm_epsilon=layer_norm_epsilon,
+            sliding_window=sliding_window,
+            sliding_layers=None if sliding_layers is None else tuple(sliding_layers),
+            tie_word_embeddings=tie_word_embeddings,
+            dropout=dropout,
+        )
+
+
+class MistralCausalLMPreprocessor(CausalLMPreprocessor):
+    """Turns text into the inputs of a `MistralCausalLM`; see `CausalLMPreprocessor`."""
+
+
+class MistralCausalLM(CausalLM):
+    """A Mistral model that generates text; see `CausalLM`."""
+
+    backbone_cls = MistralBackbone
+    preprocessor_cls = MistralCausalLMPreprocessor
+
+
+def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = transformers_settings(checkpoint)
+    arguments = decoder_arguments(config, context_length=131072) | linear_rotary(config)
+    # The key's absence stands for 4096, null for no window.
+    default_window = None if "sliding_window" in checkpoint.config else 4096
+    arguments["sliding_window"] = config.integer("sliding_window", default_window)
+    if checkpoint.architecture == "ministral":
+        arguments["sliding_layers"] = sliding_layers(config, arguments["num_layers"])
+    config.check_all_read()
+    return arguments
+
+
+FAMILY = Family(
+    causal_lm=MistralCausalLM,
+    formats={
+        "transformers": StoredFormat(
+            architectures=("mistral", "ministral"),
+            arguments=_transformers_arguments,
+            weights=transformers_table,
+            ignored=TRANSFORMERS_IGNORED,
+        ),
+    },
+)

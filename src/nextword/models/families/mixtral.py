@@ -1,0 +1,151 @@
+"""Mixtral (https://arxiv.org/abs/2401.04088)."""
+
+from typing import Any
+
+from nextword.layers import DecoderConfig, LinearScaling, RotaryConfig
+from nextword.models.backbone import Backbone
+from nextword.models.causal_lm import CausalLM
+from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
+from nextword.models.decoder_tables import TRANSFORMERS_IGNORED, TRANSFORMERS_NAMES, decoder_table
+from nextword.models.family import Family, StoredFormat
+from nextword.models.transformers_config import decoder_arguments, linear_rotary
+from nextword.presets.checkpoint import Checkpoint
+from nextword.presets.config_reader import transformers_settings
+from nextword.presets.weight_table import WeightTable
+
+
+class MixtralBackbone(Backbone):
+    """The Mixtral decoder: like Mistral's, with experts in the place of the feed-forward network.
+
+    Args:
+        vocabulary_size: number of token ids.
+        num_layers: number of transformer layers.
+        num_query_heads: number of attention heads.
+        hidden_dim: width of the residual stream.
+        intermediate_dim: width inside each expert.
+        num_key_value_heads: number of key/value heads.
+        num_experts: number of experts in each layer.
+        top_k: number of experts that compute each token.
+        router_jitter_noise: must be 0: the router is not disturbed in training.
+        rope_max_wavelength: base of the rotary wavelengths.
+        rope_scaling_factor: divides positions (linear interpolation).
+        layer_norm_epsilon: epsilon of the RMS normalization.
+        router_aux_loss_coef: of no effect without `output_router_logits`.
+        sliding_window: number of tokens, itself included, that a token sees; None for all.
+        dropout: dropout rate.
+        output_router_logits: must be False: there is no loss that balances the experts.
+        head_dim: width of a head; `hidden_dim / num_query_heads` by default.
+        tie_word_embeddings: whether the head is the token embedding.
+        context_length: the most positions the model was made for, or None for no declared limit.
+        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
+
+    Example:
+    ```python
+    backbone = MixtralBackbone(
+        vocabulary_size=100, num_layers=2, num_query_heads=4, hidden_dim=32, intermediate_dim=64,
+        num_key_value_heads=2, num_experts=4,
+    )
+    token_ids = np.array([[1, 2, 3]])
+    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
+    ```
+    """
+
+    @staticmethod
+    def describe(
+        vocabulary_size: int,
+        num_layers: int,
+        num_query_heads: int,
+        hidden_dim: int,
+        intermediate_dim: int,
+        num_key_value_heads: int,
+        num_experts: int,
+        top_k: int = 2,
+        router_jitter_noise: float = 0.0,
+        rope_max_wavelength: float = 10000,
+        rope_scaling_factor: float = 1.0,
+        layer_norm_epsilon: float = 1e-6,
+        router_aux_loss_coef: float = 0.02,
+        sliding_window: int | None = 512,
+        dropout: float = 0,
+        output_router_logits: bool = False,
+        *,
+        head_dim: int | None = None,
+        tie_word_embeddings: bool = False,
+        context_length: int | None = None,
+    ) -> DecoderConfig:
+        if router_jitter_noise or output_router_logits:
+            raise ValueError(
+                "`router_jitter_noise` must be 0 and `output_router_logits` False. Received: "
+                f"router_jitter_noise={router_jitter_noise}, "
+                f"output_router_logits={output_router_logits}."
+            )
+        return DecoderConfig(
+            vocabulary_size=vocabulary_size,
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            intermediate_dim=intermediate_dim,
+            num_query_heads=num_query_heads,
+            num_key_value_heads=num_key_value_heads,
+            head_dim=head_dim or hidden_dim // num_query_heads,
+            context_length=context_length,
+            rotary=RotaryConfig(
+                theta=rope_max_wavelength, scaling=LinearScaling(factor=rope_scaling_factor)
+            ),
+            norm_epsilon=layer_norm_epsilon,
+            num_experts=num_experts,
+            experts_per_token=top_k,
+            sliding_window=sliding_window,
+            tie_word_embeddings=tie_word_embeddings,
+            dropout=dropout,
+        )
+
+
+class MixtralCausalLMPreprocessor(CausalLMPreprocessor):
+    """Turns text into the inputs of a `MixtralCausalLM`; see `CausalLMPreprocessor`."""
+
+
+class MixtralCausalLM(CausalLM):
+    """A Mixtral model that generates text; see `CausalLM`."""
+
+    backbone_cls = MixtralBackbone
+    preprocessor_cls = MixtralCausalLMPreprocessor
+
+
+_EXPERTS = "model.layers.{i}.block_sparse_moe"
+_TRANSFORMERS_NAMES = TRANSFORMERS_NAMES | {
+    "feed_forward/router": f"{_EXPERTS}.gate",
+    "feed_forward/gate": f"{_EXPERTS}.experts.*.w1",
+    "feed_forward/intermediate": f"{_EXPERTS}.experts.*.w3",
+    "feed_forward/feed_forward_output": f"{_EXPERTS}.experts.*.w2",
+}
+
+
+def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = transformers_settings(checkpoint)
+    arguments = decoder_arguments(config, context_length=131072, epsilon=1e-5)
+    arguments |= linear_rotary(config, default_theta=1e6) | {
+        "num_experts": config.integer("num_local_experts", 8),
+        "top_k": config.integer("num_experts_per_tok", 2),
+        "sliding_window": config.integer("sliding_window", None),
+    }
+    # What is added to the loss, or to the router, in training only.
+    config.skip("output_router_logits", "router_aux_loss_coef", "router_jitter_noise")
+    config.check_all_read()
+    return arguments
+
+
+def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+    return decoder_table(config, _TRANSFORMERS_NAMES)
+
+
+FAMILY = Family(
+    causal_lm=MixtralCausalLM,
+    formats={
+        "transformers": StoredFormat(
+            architectures=("mixtral",),
+            arguments=_transformers_arguments,
+            weights=_transformers_weights,
+            ignored=TRANSFORMERS_IGNORED,
+        ),
+    },
+)

@@ -1,0 +1,188 @@
+"""Phi-3 (https://arxiv.org/abs/2404.14219), Phi-3.5 and Phi-4."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from nextword.errors import PresetError
+from nextword.layers import DecoderConfig, RotaryConfig
+from nextword.models.backbone import Backbone
+from nextword.models.causal_lm import CausalLM
+from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
+from nextword.models.decoder_tables import (
+    GGUF_NAMES,
+    TRANSFORMERS_IGNORED,
+    TRANSFORMERS_NAMES,
+    decoder_table,
+    gate_and_intermediate,
+    query_key_value,
+)
+from nextword.models.family import Family, StoredFormat
+from nextword.models.gguf_config import gguf_arguments
+from nextword.models.transformers_config import decoder_arguments, rotary_section
+from nextword.presets.checkpoint import Checkpoint
+from nextword.presets.config_reader import gguf_settings, transformers_settings
+from nextword.presets.weight_table import WeightTable
+
+_LONG_ROPE = "LongRoPE, whose frequencies change once a text outgrows the context of pre-training"
+
+
+class Phi3Backbone(Backbone):
+    """The Phi-3 decoder: like Llama's, with its projections stored together.
+
+    Args:
+        vocabulary_size: number of token ids.
+        num_layers: number of transformer layers.
+        hidden_dim: width of the residual stream.
+        intermediate_dim: width inside the feed-forward network.
+        num_query_heads: number of attention heads.
+        num_key_value_heads: number of key/value heads.
+        layer_norm_epsilon: epsilon of the RMS normalization.
+        dropout: dropout rate.
+        max_sequence_length: the most positions the model was made for.
+        pretraining_sequence_length: the context of pre-training; of no effect without scaling.
+        rope_max_wavelength: base of the rotary wavelengths.
+        rope_scaling_type: must be None; "su" (LongRoPE) is not supported.
+        rope_scaling_short_factor: must be None.
+        rope_scaling_long_factor: must be None.
+        partial_rotary_factor: the part of a head that is rotated.
+        head_dim: width of a head; `hidden_dim / num_query_heads` by default.
+        sliding_window: number of tokens, itself included, that a token sees; None for all.
+        tie_word_embeddings: whether the head is the token embedding.
+        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
+
+    Example:
+    ```python
+    backbone = Phi3Backbone(
+        vocabulary_size=100, num_layers=2, hidden_dim=32, intermediate_dim=64, num_query_heads=4,
+        num_key_value_heads=2,
+    )
+    token_ids = np.array([[1, 2, 3]])
+    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
+    ```
+    """
+
+    @staticmethod
+    def describe(
+        vocabulary_size: int,
+        num_layers: int,
+        hidden_dim: int,
+        intermediate_dim: int,
+        num_query_heads: int,
+        num_key_value_heads: int,
+        layer_norm_epsilon: float = 1e-6,
+        dropout: float = 0.0,
+        max_sequence_length: int = 4096,
+        pretraining_sequence_length: int = 4096,
+        rope_max_wavelength: float = 10000,
+        rope_scaling_type: str | None = None,
+        rope_scaling_short_factor: Sequence[float] | None = None,
+        rope_scaling_long_factor: Sequence[float] | None = None,
+        *,
+        partial_rotary_factor: float = 1.0,
+        head_dim: int | None = None,
+        sliding_window: int | None = None,
+        tie_word_embeddings: bool = False,
+    ) -> DecoderConfig:
+        if rope_scaling_type or rope_scaling_short_factor or rope_scaling_long_factor:
+            raise ValueError(
+                f"`rope_scaling_type` and its factors must be None: {_LONG_ROPE}, is not "
+                f"supported. Received: rope_scaling_type={rope_scaling_type!r}."
+            )
+        return DecoderConfig(
+            vocabulary_size=vocabulary_size,
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            intermediate_dim=intermediate_dim,
+            num_query_heads=num_query_heads,
+            num_key_value_heads=num_key_value_heads,
+            head_dim=head_dim or hidden_dim // num_query_heads,
+            context_length=max_sequence_length,
+            rotary=RotaryConfig(theta=rope_max_wavelength, fraction=partial_rotary_factor),
+            norm_epsilon=layer_norm_epsilon,
+            sliding_window=sliding_window,
+            tie_word_embeddings=tie_word_embeddings,
+            dropout=dropout,
+        )
+
+
+class Phi3CausalLMPreprocessor(CausalLMPreprocessor):
+    """Turns text into the inputs of a `Phi3CausalLM`; see `CausalLMPreprocessor`."""
+
+
+class Phi3CausalLM(CausalLM):
+    """A Phi-3 model that generates text; see `CausalLM`."""
+
+    backbone_cls = Phi3Backbone
+    preprocessor_cls = Phi3CausalLMPreprocessor
+
+
+def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = transformers_settings(checkpoint)
+    arguments = decoder_arguments(config, context_length=4096, epsilon=1e-5)
+    arguments["max_sequence_length"] = arguments.pop("context_length")
+    arguments["dropout"] = config.fraction("resid_pdrop", 0.0)
+    arguments["sliding_window"] = config.integer("sliding_window", None)
+    fraction = config.number("partial_rotary_factor", 1.0)
+    rope, kind, arguments["rope_max_wavelength"] = rotary_section(
+        config, ["longrope", "su", "yarn"]
+    )
+    if kind != "default":  # the family's configurations have had three names for the same
+        raise PresetError(f"{checkpoint.name} needs {_LONG_ROPE}. It is not supported.")
+    arguments["partial_rotary_factor"] = rope.number("partial_rotary_factor", fraction)
+    rope.check_all_read()
+    for key in ("attention_bias", "mlp_bias", "lm_head_bias"):
+        config.choice(key, [False], False)
+    # Of no effect without LongRoPE; and the dropout of the embedding.
+    config.skip("original_max_position_embeddings", "embd_pdrop")
+    config.check_all_read()
+    return arguments
+
+
+def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+    names = {
+        **TRANSFORMERS_NAMES,
+        **query_key_value(config, "model.layers.{i}.self_attn.qkv_proj"),
+        **gate_and_intermediate(config, "model.layers.{i}.mlp.gate_up_proj"),
+    }
+    return decoder_table(config, names)
+
+
+def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = gguf_settings(checkpoint)
+    if "rope_factors_short.weight" in checkpoint.tensor_names():
+        raise PresetError(f"{checkpoint.name} needs {_LONG_ROPE}. It is not supported.")
+    arguments = gguf_arguments(config, checkpoint)
+    arguments["max_sequence_length"] = arguments.pop("context_length")
+    head_dim = arguments["head_dim"]
+    rotary_dim = config.integer("rope.dimension_count", head_dim, maximum=head_dim)
+    arguments["partial_rotary_factor"] = rotary_dim / head_dim
+    # Zero stands for none.
+    arguments["sliding_window"] = config.integer("attention.sliding_window", 0, minimum=0) or None
+    config.skip("rope.scaling.original_context_length")
+    config.check_all_read()
+    return arguments
+
+
+def _gguf_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+    names = {
+        **GGUF_NAMES,
+        **query_key_value(config, "blk.{i}.attn_qkv"),
+        **gate_and_intermediate(config, "blk.{i}.ffn_up"),
+    }
+    return decoder_table(config, names)
+
+
+FAMILY = Family(
+    causal_lm=Phi3CausalLM,
+    formats={
+        "transformers": StoredFormat(
+            architectures=("phi3",),
+            arguments=_transformers_arguments,
+            weights=_transformers_weights,
+            ignored=TRANSFORMERS_IGNORED,
+        ),
+        "gguf": StoredFormat(
+            architectures=("phi3",), arguments=_gguf_arguments, weights=_gguf_weights
+        ),
+    },
+)

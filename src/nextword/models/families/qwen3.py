@@ -1,0 +1,142 @@
+"""Qwen3 (https://arxiv.org/abs/2505.09388)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from nextword.layers import DecoderConfig, LinearScaling, RotaryConfig
+from nextword.models.backbone import Backbone
+from nextword.models.causal_lm import CausalLM
+from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
+from nextword.models.decoder_tables import TRANSFORMERS_IGNORED, gguf_table, transformers_table
+from nextword.models.family import Family, StoredFormat
+from nextword.models.gguf_config import gguf_arguments, linear_rotary_scaling
+from nextword.models.transformers_config import (
+    decoder_arguments,
+    linear_rotary,
+    optional_sliding_window,
+)
+from nextword.presets.checkpoint import Checkpoint
+from nextword.presets.config_reader import gguf_settings, transformers_settings
+
+
+class Qwen3Backbone(Backbone):
+    """The Qwen3 decoder: like Llama's, with the queries and keys of each head normalized.
+
+    Args:
+        vocabulary_size: number of token ids.
+        num_layers: number of transformer layers.
+        num_query_heads: number of attention heads.
+        num_key_value_heads: number of key/value heads.
+        head_dim: width of a head.
+        hidden_dim: width of the residual stream.
+        intermediate_dim: width inside the feed-forward network.
+        rope_max_wavelength: base of the rotary wavelengths.
+        rope_scaling_factor: divides positions (linear interpolation).
+        layer_norm_epsilon: epsilon of the RMS normalization.
+        dropout: dropout rate.
+        tie_word_embeddings: whether the head is the token embedding.
+        sliding_window_size: number of tokens, itself included, that a token sees; None for all.
+        sliding_layers: for each layer whether it has the window; all by default.
+        attention_bias: whether the attention's projections have biases.
+        context_length: the most positions the model was made for, or None for no declared limit.
+        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
+
+    Example:
+    ```python
+    backbone = Qwen3Backbone(
+        vocabulary_size=100, num_layers=2, num_query_heads=4, num_key_value_heads=2, head_dim=16,
+        hidden_dim=32, intermediate_dim=64,
+    )
+    token_ids = np.array([[1, 2, 3]])
+    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
+    ```
+    """
+
+    @staticmethod
+    def describe(
+        vocabulary_size: int,
+        num_layers: int,
+        num_query_heads: int,
+        num_key_value_heads: int,
+        head_dim: int,
+        hidden_dim: int,
+        intermediate_dim: int,
+        rope_max_wavelength: float = 10000,
+        rope_scaling_factor: float = 1.0,
+        layer_norm_epsilon: float = 1e-6,
+        dropout: float = 0.0,
+        tie_word_embeddings: bool = True,
+        sliding_window_size: int | None = 32768,
+        *,
+        sliding_layers: Sequence[bool] | None = None,
+        attention_bias: bool = False,
+        context_length: int | None = None,
+    ) -> DecoderConfig:
+        return DecoderConfig(
+            vocabulary_size=vocabulary_size,
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            intermediate_dim=intermediate_dim,
+            num_query_heads=num_query_heads,
+            num_key_value_heads=num_key_value_heads,
+            head_dim=head_dim,
+            context_length=context_length,
+            rotary=RotaryConfig(
+                theta=rope_max_wavelength, scaling=LinearScaling(factor=rope_scaling_factor)
+            ),
+            norm_epsilon=layer_norm_epsilon,
+            query_key_norm=True,
+            query_key_value_bias=attention_bias,
+            attention_output_bias=attention_bias,
+            sliding_window=sliding_window_size,
+            sliding_layers=None if sliding_layers is None else tuple(sliding_layers),
+            tie_word_embeddings=tie_word_embeddings,
+            dropout=dropout,
+        )
+
+
+class Qwen3CausalLMPreprocessor(CausalLMPreprocessor):
+    """Turns text into the inputs of a `Qwen3CausalLM`; see `CausalLMPreprocessor`."""
+
+
+class Qwen3CausalLM(CausalLM):
+    """A Qwen3 model that generates text; see `CausalLM`."""
+
+    backbone_cls = Qwen3Backbone
+    preprocessor_cls = Qwen3CausalLMPreprocessor
+
+
+def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = transformers_settings(checkpoint)
+    arguments = decoder_arguments(config, context_length=32768) | linear_rotary(config)
+    arguments |= optional_sliding_window(config, arguments["num_layers"])
+    arguments["head_dim"] = arguments["head_dim"] or 128
+    arguments["attention_bias"] = config.boolean("attention_bias", False)
+    config.check_all_read()
+    return arguments
+
+
+def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = gguf_settings(checkpoint)
+    arguments = gguf_arguments(config, checkpoint)
+    arguments["rope_scaling_factor"] = linear_rotary_scaling(config, arguments["head_dim"])
+    # Metadata tell of no window, and none of the published models has one.
+    arguments["sliding_window_size"] = None
+    config.check_all_read()
+    return arguments
+
+
+FAMILY = Family(
+    causal_lm=Qwen3CausalLM,
+    formats={
+        "transformers": StoredFormat(
+            architectures=("qwen3",),
+            arguments=_transformers_arguments,
+            weights=transformers_table,
+            ignored=TRANSFORMERS_IGNORED,
+        ),
+        "gguf": StoredFormat(
+            architectures=("qwen3",), arguments=_gguf_arguments, weights=gguf_table
+        ),
+    },
+)

@@ -1,0 +1,154 @@
+"""What the configurations of many transformers models have in common, read into our words."""
+
+from typing import Any
+
+from nextword.errors import PresetError
+from nextword.presets.checkpoint import Checkpoint
+from nextword.presets.config_reader import ConfigReader
+
+_ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_fast": "gelu_tanh",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+    "silu": "silu",
+}
+
+
+def decoder_sizes(config: ConfigReader) -> dict[str, Any]:
+    """Read the sizes of a decoder, in the spelling that most families share.
+
+    Returns:
+        `vocabulary_size`, `num_layers`, `num_query_heads`, `num_key_value_heads`, `hidden_dim` and
+        `intermediate_dim`.
+    """
+    num_query_heads = config.integer("num_attention_heads")
+    return {
+        "vocabulary_size": config.integer("vocab_size"),
+        "num_layers": config.integer("num_hidden_layers"),
+        "num_query_heads": num_query_heads,
+        "num_key_value_heads": config.integer("num_key_value_heads", num_query_heads),
+        "hidden_dim": config.integer("hidden_size"),
+        "intermediate_dim": config.integer("intermediate_size"),
+    }
+
+
+def decoder_arguments(
+    config: ConfigReader, *, context_length: int, epsilon: float = 1e-6
+) -> dict[str, Any]:
+    """Read what the families with RMS normalization and SwiGLU share.
+
+    Args:
+        config: the model's configuration.
+        context_length: the family's, where none is given.
+        epsilon: the family's, where none is given.
+
+    Returns:
+        The sizes of `decoder_sizes`, and `layer_norm_epsilon`, `tie_word_embeddings`, `head_dim`
+        and `context_length`.
+    """
+    config.choice("hidden_act", ["silu"], "silu")
+    return decoder_sizes(config) | {
+        "layer_norm_epsilon": config.number("rms_norm_eps", epsilon),
+        "tie_word_embeddings": config.boolean("tie_word_embeddings", False),
+        "head_dim": config.integer("head_dim", None),
+        "context_length": config.integer("max_position_embeddings", context_length),
+    }
+
+
+def linear_rotary(config: ConfigReader, default_theta: float = 10000.0) -> dict[str, float]:
+    """Read the rotary embedding of a family that knows no scaling but the linear one.
+
+    Returns:
+        `rope_max_wavelength` and `rope_scaling_factor`.
+    """
+    rope, kind, theta = rotary_section(config, ["linear"], default_theta)
+    factor = rope.number("factor") if kind == "linear" else 1.0
+    rope.check_all_read()
+    return {"rope_max_wavelength": theta, "rope_scaling_factor": factor}
+
+
+def sliding_layers(config: ConfigReader, num_layers: int) -> list[bool] | None:
+    """Read which layers have a sliding window; None where `layer_types` is not given."""
+    kinds = config.choices("layer_types", ["full_attention", "sliding_attention"], num_layers, None)
+    return kinds and [kind == "sliding_attention" for kind in kinds]
+
+
+def optional_sliding_window(config: ConfigReader, num_layers: int) -> dict[str, Any]:
+    """Read a sliding window that `use_sliding_window` switches on, as Qwen models have it.
+
+    Returns:
+        `sliding_window_size`, None where it is off, and `sliding_layers`, None for all layers.
+    """
+    if not config.boolean("use_sliding_window", False):
+        config.choices("layer_types", ["full_attention"], num_layers, None)
+        config.skip("sliding_window", "max_window_layers")
+        return {"sliding_window_size": None, "sliding_layers": None}
+    first = config.integer("max_window_layers", 28, minimum=0)
+    return {
+        "sliding_window_size": config.integer("sliding_window"),
+        "sliding_layers": sliding_layers(config, num_layers)
+        or [layer >= first for layer in range(num_layers)],
+    }
+
+
+def rotary_section(
+    config: ConfigReader, kinds: list[str], default_theta: float = 10000.0
+) -> tuple[ConfigReader, str, float]:
+    """Find the settings of the rotary embedding, in the older spelling or that of transformers 5.
+
+    Args:
+        config: the model's configuration.
+        kinds: the kinds of scaling that the family knows, besides "default".
+        default_theta: the base of the wavelengths where none is given.
+
+    Returns:
+        A reader of the kind's own settings (to be ended with `check_all_read`), the kind, and the
+        base of the wavelengths.
+
+    Raises:
+        PresetError: the kind is another one.
+    """
+    theta = config.number("rope_theta", default_theta)
+    section = config.section("rope_parameters") or config.section("rope_scaling")
+    if section is None:
+        section = ConfigReader({}, name="the rotary settings")
+    config.skip("rope_scaling")
+    known = ["default", *kinds]
+    kind = section.choice("rope_type", known, None) or section.choice("type", known, "default")
+    section.skip("type")
+    return section, kind, section.number("rope_theta", theta)
+
+
+def activation(config: ConfigReader, key: str, default: str) -> str:
+    """Read the name of an activation, and return that of `DecoderConfig`.
+
+    Args:
+        config: the model's configuration.
+        key: where the name is.
+        default: transformers' name of the activation where none is given.
+    """
+    return _ACTIVATIONS[config.choice(key, list(_ACTIVATIONS), default)]
+
+
+def spelled_integer(config: ConfigReader, *keys: str) -> int:
+    """Read an integer that has several spellings.
+
+    Raises:
+        PresetError: none of the keys is there, or they disagree.
+    """
+    values = {key: config.integer(key, None) for key in keys}
+    given = {key: value for key, value in values.items() if value is not None}
+    if len(set(given.values())) > 1:
+        raise PresetError(f"These settings must be equal. Received: {given}.")
+    return next(iter(given.values()), None) or config.integer(keys[0])
+
+
+def decoder_prefix(checkpoint: Checkpoint, prefix: str) -> str:
+    """Return what stands before the names of a decoder's tensors: `prefix`, or nothing.
+
+    Checkpoints saved without the language model around the decoder lack the prefix.
+    """
+    has_prefix = any(name.startswith(prefix) for name in checkpoint.tensor_names())
+    return prefix if has_prefix else ""
