@@ -88,6 +88,38 @@ class CausalLM(Task):
             weighted_metrics = [keras.metrics.SparseCategoricalAccuracy()]
         super().compile(optimizer=optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)
 
+    def get_compile_config(self) -> dict[str, Any]:
+        return {
+            **super().get_compile_config(),
+            "sampler": samplers.serialize(self.sampler),
+            "is_optimizer_built": self._is_optimizer_built(),
+        }
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        own = {"sampler", "is_optimizer_built"}
+        others = {name: value for name, value in config.items() if name not in own}
+        self.compile(
+            **keras.saving.deserialize_keras_object(others),
+            sampler=samplers.get(config.get("sampler", "top_k")),
+        )
+        # Only an optimizer that has been used has variables for the stored values.
+        if config.get("is_optimizer_built") and not self._is_optimizer_built():
+            self.optimizer.build(self.trainable_variables)
+
+    def _is_optimizer_built(self) -> bool:
+        return self.optimizer is not None and self.optimizer.built
+
+    def preprocess_samples(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        config = self.backbone.config
+        length = getattr(self.preprocessor, "sequence_length", 0)
+        if config.position_embedding == "learned" and length > (config.context_length or math.inf):
+            raise ValueError(
+                f"The preprocessor makes samples of {length} tokens, and the model has positions "
+                f"for {config.context_length}. Set `preprocessor.sequence_length` to as many or "
+                "fewer."
+            )
+        return super().preprocess_samples(x, y, sample_weight)
+
     def generate(
         self,
         inputs: Any,

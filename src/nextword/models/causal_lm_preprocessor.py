@@ -1,15 +1,16 @@
 """`CausalLMPreprocessor`: from text to the inputs of a causal language model, and back."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
-from nextword.preprocessing import frame, pad
+from nextword.models.preprocessor import Preprocessor, checked_length
+from nextword.preprocessing import frame, pad, text_list
 from nextword.tokenizers import Tokenizer
 
 
-class CausalLMPreprocessor:
+class CausalLMPreprocessor(Preprocessor):
     """Turns text into the inputs of a `CausalLM`, for training and for generation.
 
     Args:
@@ -17,7 +18,8 @@ class CausalLMPreprocessor:
         sequence_length: number of tokens in a training sample, and the default `max_length` of
             generation. Can be set at any time.
         add_start_token: whether to put the tokenizer's start token, if it has one, before a text.
-        add_end_token: whether to put the tokenizer's end token behind a training sample.
+        add_end_token: whether to put the tokenizer's end token, if it has one, behind a training
+            sample.
 
     Raises:
         ValueError: `sequence_length` is not a positive integer.
@@ -29,6 +31,12 @@ class CausalLMPreprocessor:
     ```
     """
 
+    config_keys: ClassVar[tuple[str, ...]] = (
+        "sequence_length",
+        "add_start_token",
+        "add_end_token",
+    )
+
     def __init__(
         self,
         tokenizer: Tokenizer,
@@ -36,49 +44,62 @@ class CausalLMPreprocessor:
         add_start_token: bool = True,
         add_end_token: bool = True,
     ) -> None:
-        self.tokenizer = tokenizer
-        self.sequence_length = sequence_length
+        super().__init__(tokenizer, sequence_length)
         self.add_start_token = add_start_token
         self.add_end_token = add_end_token
 
-    @property
-    def sequence_length(self) -> int:
-        """Number of tokens in a training sample, and the default `max_length` of generation."""
-        return self._sequence_length
-
-    @sequence_length.setter
-    def sequence_length(self, value: int) -> None:
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"`sequence_length` must be a positive integer. Received: {value!r}.")
-        self._sequence_length = value
-
     def __call__(
-        self, x: str | Sequence[str], *, sequence_length: int | None = None
+        self,
+        x: str | Sequence[str],
+        y: None = None,
+        sample_weight: None = None,
+        sequence_length: int | None = None,
     ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
         """Turn texts into training samples: each token is to predict the next.
 
+        A text becomes its start token, its tokens and its end token. One that is too long is cut
+        before its end token. Padding has sample weight 0, so a text that leaves nothing to predict
+        (an empty one without start and end token) does not count.
+
         Args:
-            x: a text or several. Longer ones than a sample are cut.
+            x: a text, or a list, tuple or array of texts.
+            y: None, since the labels come from the text.
+            sample_weight: None, since the weights come from the padding.
             sequence_length: number of tokens of a sample, instead of `self.sequence_length`.
 
         Returns:
             The inputs (`token_ids`, int32, and `padding_mask`, bool), the labels (int32) and the
-            sample weights (bool), each of shape `[batch, sequence_length]`.
+            sample weights (bool), each of shape `[batch, sequence_length]`, or
+            `[sequence_length]` for a single string.
+
+        Raises:
+            TypeError: `x` is no text.
+            ValueError: `y` or `sample_weight` is given.
         """
-        length = (sequence_length or self.sequence_length) + 1
-        end_token_id = self.tokenizer.end_token_id if self.add_end_token else None
-        rows = [
-            frame(
-                ids,
-                start_token_id=self._start_token_id(),
-                end_token_id=end_token_id,
-                max_length=length,
-            )
-            for ids in self.tokenizer.tokenize([x] if isinstance(x, str) else x)
-        ]
-        token_ids, mask = pad(rows, length, self._pad_token_id())
-        inputs = {"token_ids": token_ids[:, :-1], "padding_mask": mask[:, :-1]}
-        return inputs, token_ids[:, 1:], mask[:, 1:]
+        for name, value in (("y", y), ("sample_weight", sample_weight)):
+            if value is not None:
+                raise ValueError(
+                    f"`{name}` must be None: a {type(self).__name__} makes labels and sample "
+                    "weights from the text itself. To give your own, use a model with "
+                    f"`preprocessor=None`. Received: {name}={value!r:.80}."
+                )
+        texts, is_batch = self._texts(x)
+        # One token more than a sample has: the last one is only a label.
+        token_ids, mask = self._pack(texts, self._length(sequence_length) + 1)
+        if not is_batch:
+            token_ids, mask = token_ids[0], mask[0]
+        inputs = {"token_ids": token_ids[..., :-1], "padding_mask": mask[..., :-1]}
+        return inputs, token_ids[..., 1:], mask[..., 1:]
+
+    def call(
+        self,
+        x: str | Sequence[str],
+        y: None = None,
+        sample_weight: None = None,
+        sequence_length: int | None = None,
+    ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+        """Return what calling the preprocessor returns."""
+        return self(x, y, sample_weight, sequence_length)
 
     def tokenize_prompts(self, prompts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of prompts: no padding, no end token, nothing cut."""
@@ -91,50 +112,72 @@ class CausalLMPreprocessor:
     def generate_preprocess(
         self, x: str | Sequence[str], sequence_length: int | None = None
     ) -> dict[str, np.ndarray]:
-        """Turn prompts into padded arrays.
+        """Turn prompts into padded arrays: with a start token, if any, and without an end token.
 
         Args:
-            x: a prompt or several.
+            x: a prompt, or a list, tuple or array of prompts.
             sequence_length: length of the arrays, instead of `self.sequence_length`.
 
         Returns:
-            `token_ids` (int32) and `padding_mask` (bool) of shape `[batch, sequence_length]`.
+            `token_ids` (int32) and `padding_mask` (bool) of shape `[batch, sequence_length]`, or
+            `[sequence_length]` for a single string.
 
         Raises:
+            TypeError: `x` is no text.
             ValueError: a prompt has more tokens than the arrays have room for.
         """
-        length = sequence_length or self.sequence_length
-        rows = self.tokenize_prompts([x] if isinstance(x, str) else x)
+        length = self._length(sequence_length)
+        texts, is_batch = self._texts(x)
+        rows = self.tokenize_prompts(texts)
         for index, row in enumerate(rows):
             if len(row) > length:
                 raise ValueError(
                     f"Prompt {index} has {len(row)} tokens, more than sequence_length={length}."
                 )
         token_ids, mask = pad(rows, length, self._pad_token_id())
+        if not is_batch:
+            token_ids, mask = token_ids[0], mask[0]
         return {"token_ids": token_ids, "padding_mask": mask}
 
-    def generate_postprocess(self, x: dict[str, Any]) -> list[str]:
+    def generate_postprocess(self, x: Mapping[str, Any]) -> str | list[str]:
         """Turn generated arrays into texts, without padding and special tokens.
 
         Args:
-            x: `token_ids` and `padding_mask` of shape `[batch, length]`.
+            x: `token_ids` and `padding_mask` of shape `[batch, length]` or `[length]`.
+
+        Returns:
+            A list of texts, or a text for arrays of one dimension.
         """
         token_ids, mask = np.asarray(x["token_ids"]), np.asarray(x["padding_mask"], "bool")
+        if token_ids.ndim == 1:
+            return self.tokenizer.detokenize(token_ids[mask])
         return [
             self.tokenizer.detokenize(ids[kept]) for ids, kept in zip(token_ids, mask, strict=True)
         ]
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments, but for the tokenizer."""
-        return {
-            "sequence_length": self.sequence_length,
-            "add_start_token": self.add_start_token,
-            "add_end_token": self.add_end_token,
-        }
+    def _texts(self, x: Any) -> tuple[list[str], bool]:
+        if isinstance(x, Mapping):
+            raise TypeError(
+                f"A {type(self).__name__} takes text: a string, or a list, tuple or array of "
+                "strings. For token ids, use a model with `preprocessor=None`. Received: a dict "
+                f"with the keys {list(x)!r:.200}."
+            )
+        return text_list(x)
+
+    def _pack(self, texts: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
+        rows = [
+            frame(
+                ids,
+                start_token_id=self._start_token_id(),
+                end_token_id=self.tokenizer.end_token_id if self.add_end_token else None,
+                max_length=length,
+            )
+            for ids in self.tokenizer.tokenize(texts)
+        ]
+        return pad(rows, length, self._pad_token_id())
+
+    def _length(self, sequence_length: int | None) -> int:
+        return self.sequence_length if sequence_length is None else checked_length(sequence_length)
 
     def _start_token_id(self) -> int | None:
         return self.tokenizer.start_token_id if self.add_start_token else None
-
-    def _pad_token_id(self) -> int:
-        pad_token_id = self.tokenizer.pad_token_id
-        return 0 if pad_token_id is None else pad_token_id
