@@ -28,6 +28,9 @@ def lint(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests on the installed package."""
     session.install(".[jax]", *dependency_group("test"), *CONSTRAINTS)
+    # The oracle of presets. One of its dependencies is TensorFlow, which it can do without; the
+    # others are among those of nextword and the tests.
+    session.install("--no-deps", "keras-hub", *CONSTRAINTS)
     # Keras reads and writes a file in the home directory that names a backend.
     environment = {"KERAS_HOME": session.create_tmp(), "KERAS_BACKEND": None}
     session.run("pytest", *session.posargs, env=environment)

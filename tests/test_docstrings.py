@@ -6,12 +6,16 @@ import inspect
 import pkgutil
 import re
 import textwrap
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import keras
+import numpy as np
 import pytest
 
 import nextword
+from families.cases import CASES
 
 MODULES = [
     "nextword",
@@ -51,9 +55,24 @@ def blocks() -> list[Any]:
     return found
 
 
+@pytest.fixture
+def names(smollm2: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What an example may use without saying where it comes from."""
+    CASES[0].make(tmp_path / "checkpoint")
+    monkeypatch.chdir(tmp_path)
+    return {
+        "lm": smollm2,
+        "preprocessor": smollm2.preprocessor,
+        "tokenizer": smollm2.preprocessor.tokenizer,
+        "directory": tmp_path / "checkpoint",
+        "nextword": nextword,
+        "keras": keras,
+        "np": np,
+    }
+
+
 @pytest.mark.parametrize(("module_name", "block"), blocks())
-def test_fenced_examples(module_name: str, block: str, smollm2: Any) -> None:
-    namespace = dict(vars(importlib.import_module(module_name)))
-    namespace |= {"lm": smollm2, "tokenizer": smollm2.preprocessor.tokenizer, "nextword": nextword}
+def test_fenced_examples(module_name: str, block: str, names: dict[str, Any]) -> None:
+    namespace = vars(importlib.import_module(module_name)) | names
     exec(compile(block, module_name, "exec"), namespace)
-    smollm2.compile(sampler="greedy")
+    names["lm"].compile(sampler="greedy")

@@ -114,7 +114,7 @@ def test_a_keras_that_is_there_already_keeps_its_backend(python):
     assert python(code, KERAS_BACKEND="jax") == "None"
 
 
-@pytest.mark.parametrize("room", ["models", "samplers", "tokenizers", "layers"])
+@pytest.mark.parametrize("room", ["models", "samplers", "layers"])
 def test_without_any_backend_one_sentence_says_what_to_install(python, room):
     message = python(
         f"import nextword\ntry:\n  nextword.{room}\nexcept ImportError as error: print(error)",

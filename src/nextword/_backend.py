@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 PREFERRED_BACKENDS = ("jax", "torch", "tensorflow")
+OTHER_BACKENDS = ("numpy", "openvino")
 
 
 def _is_installed(package: str) -> bool:
@@ -42,7 +43,9 @@ def select_backend() -> None:
     if "keras" in sys.modules or os.environ.get("KERAS_BACKEND"):
         return
     configured = _keras_json_backend()
-    if configured and (configured not in PREFERRED_BACKENDS or _is_installed(configured)):
+    if configured in OTHER_BACKENDS:
+        return
+    if configured in PREFERRED_BACKENDS and _is_installed(configured):
         return
     for backend in PREFERRED_BACKENDS:
         if _is_installed(backend):

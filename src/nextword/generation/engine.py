@@ -33,7 +33,7 @@ class Engine:
     ```python
     engine = Engine(lm.backbone)
     request = Request(token_ids=[504, 3575, 282], max_new_tokens=8)
-    with engine.generate([request], GreedySampler()) as generation:
+    with engine.generate([request], nextword.samplers.GreedySampler()) as generation:
         token_ids = [token.token_id for token in generation]
     ```
     """

@@ -1,5 +1,6 @@
 """Generation on JAX: steps are jitted, and the cache's buffers are donated to them."""
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,12 +9,15 @@ import jax
 import jax.numpy as jnp
 import keras
 
+from nextword.presets.cache import cache_directory
+
 
 class JaxBackend:
     """See `nextword.generation.backend.Backend`."""
 
     def __init__(self) -> None:
         self.compile_seconds = 0.0
+        _keep_compiled_programs()
 
     def compile(
         self,
@@ -55,6 +59,21 @@ class JaxBackend:
         return buffer.at[jnp.arange(rows), :, positions].set(
             tokens[:, :, 0], unique_indices=True, mode="promise_in_bounds"
         )
+
+
+def _keep_compiled_programs() -> None:
+    """Let JAX keep compiled programs on disk, so that the next process need not compile them.
+
+    A directory that the user has chosen (`JAX_COMPILATION_CACHE_DIR`) stays, and where nothing can
+    be written programs are compiled anew.
+    """
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is not None:
+        return
+    directory = cache_directory() / "compiled"
+    with contextlib.suppress(OSError):
+        directory.mkdir(parents=True, exist_ok=True)
+        jax.config.update("jax_compilation_cache_dir", str(directory))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 BACKEND = JaxBackend()

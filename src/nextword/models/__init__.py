@@ -7,17 +7,25 @@ from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import all_families
+from nextword.models.keras_format import KerasFormat
+from nextword.models.preprocessor import Preprocessor
 from nextword.models.task import Task
 from nextword.models.text_stream import TextStream
 
-__all__ = ["Backbone", "CausalLM", "CausalLMPreprocessor", "Task", "TextStream"]
+__all__ = ["Backbone", "CausalLM", "CausalLMPreprocessor", "Preprocessor", "Task", "TextStream"]
 
 
 @functools.cache
 def _family_classes() -> dict[str, type]:
-    tasks = [family.causal_lm for family in all_families().values()]
-    classes = [c for task in tasks for c in (task, task.backbone_cls, task.preprocessor_cls)]
-    return {c.__name__: c for c in classes}
+    classes: dict[str, type] = {}
+    for family in all_families().values():
+        task = family.causal_lm
+        own = (task, task.backbone_cls, task.preprocessor_cls)
+        classes |= {cls.__name__: cls for cls in own}
+        stored = family.formats.get("keras")
+        if isinstance(stored, KerasFormat):  # KerasHub has several names for some of them
+            classes |= stored.names(task)
+    return classes
 
 
 def __getattr__(name: str) -> Any:

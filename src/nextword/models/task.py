@@ -1,16 +1,17 @@
 """`Task`: a backbone and a preprocessor, made into a model for one purpose."""
 
+import os
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import keras
 
-from nextword.errors import PresetError, did_you_mean
 from nextword.models.backbone import Backbone
-from nextword.models.family import all_families, find_family
-from nextword.models.loading import load_backbone
-from nextword.presets import builtin_presets, resolve_preset
-from nextword.presets.checkpoint import open_checkpoint
-from nextword.tokenizers.loading import load_tokenizer
+from nextword.models.family import all_families
+from nextword.models.opened_preset import check_arguments, opened_preset
+from nextword.models.pipeline_model import PipelineModel
+from nextword.models.task_weights import read_task_weights, write_task_weights
+from nextword.presets import builtin_presets
 
 
 class _BuiltinPresets:
@@ -34,7 +35,7 @@ class _BuiltinPresets:
         }
 
 
-class Task(keras.Model):
+class Task(PipelineModel):
     """The base of models for one purpose: wraps a `Backbone` and a preprocessor.
 
     Attributes:
@@ -74,38 +75,106 @@ class Task(keras.Model):
 
         Example:
         ```python
-        lm = CausalLM.from_preset("smollm2_135m_instruct_en", dtype="bfloat16")
+        lm = nextword.models.CausalLM.from_preset("smollm2_135m_instruct_en", dtype="bfloat16")
         ```
         """
-        allowed = ("preset", "load_weights", "dtype", "preprocessor", "sequence_length", "name")
-        for argument in kwargs.keys() - set(allowed):
-            hint = did_you_mean(argument, allowed)
-            raise TypeError(f"`from_preset` has no argument {argument!r}.{hint}")
-        dtype = kwargs.get("dtype")
-        if dtype is not None:
-            keras.dtype_policies.get(dtype)  # raises now rather than after a download
-
-        checkpoint = open_checkpoint(resolve_preset(preset))
-        try:
-            family, stored = find_family(checkpoint)
-            task_cls = family.causal_lm
-            if not issubclass(task_cls, cls):
-                raise PresetError(
-                    f"{checkpoint.name} holds a {task_cls.__name__}, which is no {cls.__name__}. "
-                    f"Load it with {task_cls.__name__}.from_preset or CausalLM.from_preset."
-                )
+        check_arguments(
+            kwargs, ("dtype", "preprocessor", "sequence_length", "name"), load_weights=load_weights
+        )
+        with opened_preset(preset, cls, "") as opened:
             if "preprocessor" in kwargs:
                 preprocessor = kwargs["preprocessor"]
             else:
-                tokenizer = load_tokenizer(checkpoint)
-                preprocessor = task_cls.preprocessor_cls(
-                    tokenizer, add_start_token=tokenizer.add_start_token
-                )
-            backbone = load_backbone(
-                checkpoint, family, stored, load_weights=load_weights, dtype=dtype
-            )
-        finally:
-            checkpoint.close()
+                preprocessor = opened.preprocessor()
+            backbone = opened.backbone(load_weights=load_weights, dtype=kwargs.get("dtype"))
+            if "preprocessor" not in kwargs and preprocessor is not None:
+                opened.check_vocabulary(backbone, preprocessor.tokenizer)
         if "sequence_length" in kwargs and preprocessor is not None:
             preprocessor.sequence_length = kwargs["sequence_length"]
-        return task_cls(backbone, preprocessor, name=kwargs.get("name"))
+        return opened.family.causal_lm(backbone, preprocessor, name=kwargs.get("name"))
+
+    def save_to_preset(
+        self,
+        preset_dir: str | os.PathLike[str],
+        max_shard_size: float | None = 10,
+        *,
+        overwrite: bool = False,
+    ) -> None:
+        """Save the model as a preset, which `from_preset` loads, and KerasHub's, too.
+
+        The directory changes as a whole when everything is written, or not at all.
+
+        Args:
+            preset_dir: the directory. An earlier save of the same model in it is replaced.
+            max_shard_size: the most gigabytes (2**30 bytes) of weights in one file; None for no
+                limit.
+            overwrite: whether another preset in the directory may be replaced.
+
+        Raises:
+            PresetError: the directory holds something else, and `overwrite` is not set.
+            ValueError: `max_shard_size` is not positive, or smaller than the largest tensor.
+
+        Example:
+        ```python
+        lm.save_to_preset("./my-preset")
+        ```
+        """
+        from nextword.models.saving import PresetWriter  # which needs the families, and they this
+
+        writer = PresetWriter(backbone=self.backbone, preprocessor=self.preprocessor, task=self)
+        writer.write(preset_dir, max_shard_size=max_shard_size, overwrite=overwrite)
+
+    def has_task_weights(self) -> bool:
+        """Return whether the model has weights that are not the backbone's."""
+        return bool(self._task_variables())
+
+    def save_task_weights(self, filepath: str | os.PathLike[str]) -> None:
+        """Save the weights that are not the backbone's.
+
+        Args:
+            filepath: a path that ends in ".weights.h5".
+
+        Raises:
+            ValueError: the path ends otherwise, or there are no such weights.
+        """
+        write_task_weights(_weights_path(filepath), self._task_variables())
+
+    def load_task_weights(self, filepath: str | os.PathLike[str]) -> None:
+        """Load the weights that are not the backbone's.
+
+        Args:
+            filepath: a file that `save_task_weights` wrote.
+
+        Raises:
+            PresetError: the file cannot be read or holds other weights.
+            ValueError: the path does not end in ".weights.h5".
+        """
+        read_task_weights(_weights_path(filepath), self._task_variables())
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "preprocessor": keras.saving.serialize_keras_object(self.preprocessor),
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+        parts = {
+            name: keras.saving.deserialize_keras_object(value, custom_objects)
+            if isinstance(value, dict)
+            else value
+            for name, value in config.items()
+        }
+        return cls(**parts)
+
+    def _task_variables(self) -> dict[str, Any]:
+        own = {id(weight) for weight in self.backbone.weights}
+        return {weight.path: weight for weight in self.weights if id(weight) not in own}
+
+
+def _weights_path(filepath: str | os.PathLike[str]) -> Path:
+    path = Path(filepath)
+    if not path.name.endswith(".weights.h5"):
+        raise ValueError(f"`filepath` must end in '.weights.h5'. Received: filepath={str(path)!r}.")
+    return path

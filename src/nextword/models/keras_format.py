@@ -1,0 +1,255 @@
+"""How a family is stored in presets of KerasHub: what a family declares, and what follows from it.
+
+A family gives the paths of its layers in KerasHub's weight file. Which variables a layer has, how
+they are laid out, and what the constructor's arguments may be, follows from the decoder.
+"""
+
+import dataclasses
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from nextword.layers import DecoderConfig
+from nextword.models.backbone import Backbone
+from nextword.models.decoder_tables import LayerNames, decoder_table
+from nextword.models.family import StoredFormat
+from nextword.presets.checkpoint import Checkpoint
+from nextword.presets.config_reader import ConfigReader, keras_settings
+from nextword.presets.weight_table import (
+    JoinedHeads,
+    Layout,
+    SplitHeads,
+    Stored,
+    Transposed,
+    WeightTable,
+)
+from nextword.tokenizers import Tokenizer
+
+_HEAD = "token_embedding/reverse_embeddings"
+# Keras numbers the layers of one class from their second: dense, dense_1, dense_2.
+_FIRST_LAYER = re.compile(r"(layers/\w+)_0/")
+_VARIABLES = {"weight": "vars/0", "bias": "vars/1"}
+
+# States of dropout's random numbers, which old versions of Keras stored with the weights.
+_NO_WEIGHTS = (r".*/seed_generator/vars/0",)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KerasClasses:
+    """What KerasHub calls the classes of a model.
+
+    Attributes:
+        prefix: what their names begin with: "GPT2" of `GPT2Backbone`, `GPT2CausalLM`,
+            `GPT2CausalLMPreprocessor` and `GPT2Tokenizer`.
+        module: the name of their modules: "gpt2" of `keras_hub.src.models.gpt2.gpt2_backbone`.
+        tokenizer_cls: what `<prefix>Tokenizer` is here; None where it is of no known kind.
+        tokenizer_roles: arguments of `<prefix>Tokenizer` that name its tokens with a role.
+    """
+
+    prefix: str
+    module: str
+    tokenizer_cls: type[Tokenizer] | None = None
+    tokenizer_roles: tuple[str, ...] = ()
+
+    def module_of(self, part: str) -> str:
+        """Return the module of a class, such as that of the part "causal_lm"."""
+        return f"keras_hub.src.models.{self.module}.{self.module}_{part}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KerasFormat(StoredFormat):
+    """How a family is stored in presets of KerasHub, which are written, too.
+
+    Attributes:
+        classes: KerasHub's classes that the family stands for. Those that differ in the kind of
+            tokenizer only are one family here.
+        table: where each variable of a decoder is stored.
+        backbone_cls: the family's backbone.
+        harmless: arguments that KerasHub does not have and that change nothing it computes.
+        unheeded: arguments that KerasHub has and does not heed.
+    """
+
+    classes: tuple[KerasClasses, ...]
+    table: Callable[[DecoderConfig], WeightTable]
+    backbone_cls: type[Backbone]
+    harmless: tuple[str, ...] = ()
+    unheeded: tuple[str, ...] = ()
+
+    def names(self, causal_lm: type[Any]) -> dict[str, type]:
+        """Return KerasHub's class names, and the classes here that stand for them.
+
+        Args:
+            causal_lm: the family's task class.
+        """
+        own = {
+            "Backbone": self.backbone_cls,
+            "CausalLM": causal_lm,
+            "CausalLMPreprocessor": causal_lm.preprocessor_cls,
+        }
+        names: dict[str, type] = {}
+        for classes in self.classes:
+            names |= {f"{classes.prefix}{kind}": cls for kind, cls in own.items()}
+            if classes.tokenizer_cls is not None:
+                names[f"{classes.prefix}Tokenizer"] = classes.tokenizer_cls
+        return names
+
+    def classes_for(self, tokenizer: Tokenizer | None) -> KerasClasses:
+        """Return the classes whose tokenizer is of the given one's kind, else the most usual."""
+        for classes in self.classes:
+            tokenizer_cls = classes.tokenizer_cls
+            if tokenizer and tokenizer_cls and tokenizer_cls.asset_files == tokenizer.asset_files:
+                return classes
+        return self.classes[0]
+
+    def defaults(self) -> dict[str, Any]:
+        """Return the default of each of the backbone's arguments; `inspect.Parameter.empty` too."""
+        parameters = inspect.signature(self.backbone_cls.describe).parameters
+        return {name: parameter.default for name, parameter in parameters.items()}
+
+    def arguments_to_save(self, backbone: Backbone) -> tuple[dict[str, Any], list[str]]:
+        """Return a backbone's arguments as KerasHub stores them.
+
+        Returns:
+            The arguments, without those that only nextword has where they change nothing; and the
+            names of those among them by which KerasHub would go wrong.
+        """
+        arguments = backbone.get_config()
+        parameters = inspect.signature(self.backbone_cls.describe).parameters
+        described = {name: arguments[name] for name in parameters}
+        for name, parameter in parameters.items():
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+                without = {key: value for key, value in described.items() if key != name}
+                if self.backbone_cls.describe(**without) == backbone.config:
+                    del arguments[name], described[name]
+        ours = {n for n, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+        wrong = [name for name in described if name in ours and name not in self.harmless]
+        wrong += [name for name in self.unheeded if described[name] != parameters[name].default]
+        return arguments, wrong
+
+
+def keras_format(
+    backbone_cls: type[Backbone],
+    names: LayerNames,
+    *classes: KerasClasses,
+    harmless: Iterable[str] = (),
+    unheeded: Iterable[str] = (),
+    ignored: Iterable[str] = (),
+) -> KerasFormat:
+    """Return how a family is stored in presets of KerasHub.
+
+    Args:
+        backbone_cls: the family's backbone. Arguments that KerasHub's backbone has must have the
+            same names here, and those it does not have must be keyword-only.
+        names: paths of the layers in the weight file, without `vars/0` and the like; `_{i}` stands
+            for the number of a layer. The head, if it is not tied, goes with "token_embedding".
+        *classes: KerasHub's classes, the most usual first.
+        harmless: see `KerasFormat`.
+        unheeded: see `KerasFormat`.
+        ignored: regular expressions of stored tensors that are no weights.
+    """
+
+    def arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+        found = keras_arguments(checkpoint, backbone_cls)
+        stored = checkpoint.tensor_names()
+        if stored and "tie_word_embeddings" in inspect.signature(backbone_cls.describe).parameters:
+            # KerasHub itself forgets to save this one.
+            found["tie_word_embeddings"] = f"{names['token_embedding']}/vars/1" not in stored
+        return found
+
+    return KerasFormat(
+        architectures=tuple(f"{each.prefix}Backbone" for each in classes),
+        arguments=arguments,
+        weights=lambda _, config: keras_table(config, names),
+        ignored=(*_NO_WEIGHTS, *ignored),
+        classes=classes,
+        table=lambda config: keras_table(config, names),
+        backbone_cls=backbone_cls,
+        harmless=tuple(harmless),
+        unheeded=tuple(unheeded),
+    )
+
+
+def keras_arguments(checkpoint: Checkpoint, backbone_cls: type[Backbone]) -> dict[str, Any]:
+    """Return the arguments of a backbone from the config.json of a KerasHub preset.
+
+    Args:
+        checkpoint: the stored model.
+        backbone_cls: the family's backbone, whose `describe` says which arguments there are.
+
+    Raises:
+        PresetError: an argument is missing, of the wrong type, or not known.
+    """
+    config = keras_settings(checkpoint)
+    annotations = typing.get_type_hints(backbone_cls.describe)
+    arguments = {}
+    for name, parameter in inspect.signature(backbone_cls.describe).parameters.items():
+        required = {} if parameter.default is inspect.Parameter.empty else {"default": None}
+        value = _reader(config, name, annotations[name])(name, **required)
+        if value is not None:
+            arguments[name] = value
+    config.check_all_read()
+    return arguments
+
+
+def _reader(config: ConfigReader, name: str, annotation: Any) -> Callable[..., Any]:
+    is_union = isinstance(annotation, types.UnionType)
+    kinds = set(typing.get_args(annotation)) if is_union else {annotation}
+    kinds -= {types.NoneType}
+    if kinds == {bool}:
+        return config.boolean
+    if kinds == {int}:
+        return config.integer
+    if kinds == {float}:
+        return config.fraction if name.endswith("dropout") else config.number
+    raise TypeError(f"No way is known to read the argument {name!r} of type {annotation}.")
+
+
+def keras_table(config: DecoderConfig, names: LayerNames) -> WeightTable:
+    """Return the table of where KerasHub stores each variable of a decoder.
+
+    Args:
+        config: the decoder's description.
+        names: see `keras_format`.
+
+    Example:
+    >>> from nextword.layers import RotaryConfig
+    >>> config = DecoderConfig(
+    ...     vocabulary_size=8, num_layers=2, hidden_dim=8, intermediate_dim=8, num_query_heads=1,
+    ...     num_key_value_heads=1, head_dim=8, rotary=RotaryConfig(), query_key_value_bias=True,
+    ... )
+    >>> table = keras_table(config, {"self_attention/query": "layers/decoder_{i}/query_dense"})
+    >>> [stored.name for stored in table.values()]  # doctest: +NORMALIZE_WHITESPACE
+    ['layers/decoder/query_dense/vars/0', 'layers/decoder/query_dense/vars/1',
+     'layers/decoder_1/query_dense/vars/0', 'layers/decoder_1/query_dense/vars/1']
+    """
+    laid_out = {
+        path: (name, *_layouts(config, path)) if isinstance(name, str) else name
+        for path, name in names.items()
+    }
+    table = {
+        path: Stored(_variable(stored.name, path), *stored.layouts)
+        for path, stored in decoder_table(config, laid_out).items()
+    }
+    if not config.tie_word_embeddings and "token_embedding" in names:
+        table[_HEAD] = Stored(f"{names['token_embedding']}/vars/1", Transposed())
+    return table
+
+
+def _layouts(config: DecoderConfig, path: str) -> tuple[Layout, ...]:
+    if path == "self_attention/query":
+        return (SplitHeads(config.num_query_heads),)
+    if path in ("self_attention/key", "self_attention/value"):
+        return (SplitHeads(config.num_key_value_heads),)
+    if path == "self_attention/attention_output":
+        return (JoinedHeads(config.num_query_heads),)
+    return (Transposed(),) if path.startswith("feed_forward/") else ()
+
+
+def _variable(name: str, path: str) -> str:
+    layer, _, kind = name.rpartition(".")
+    if path.startswith("transformer_layer_0/"):
+        layer = _FIRST_LAYER.sub(r"\1/", layer, count=1)
+    return f"{layer}/{_VARIABLES[kind]}"

@@ -1,0 +1,95 @@
+"""Backbones, preprocessors and models as KerasHub serializes them."""
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from nextword.models.keras_format import KerasClasses, KerasFormat
+from nextword.presets.keras_config import (
+    PREPROCESSOR,
+    TOKENIZER,
+    SerializedObject,
+    serialized_dtype,
+)
+from nextword.tokenizers import Tokenizer
+
+if TYPE_CHECKING:
+    from nextword.models.backbone import Backbone
+    from nextword.models.preprocessor import Preprocessor
+    from nextword.models.task import Task
+
+_PREPROCESSOR_KEYS = ("sequence_length", "add_start_token", "add_end_token")
+
+
+def serialized_backbone(
+    backbone: "Backbone", stored: KerasFormat, classes: KerasClasses
+) -> dict[str, Any]:
+    """Return what config.json holds.
+
+    Args:
+        backbone: the backbone.
+        stored: how its family is stored.
+        classes: KerasHub's classes to name.
+    """
+    config, _ = stored.arguments_to_save(backbone)
+    config["dtype"] = serialized_dtype(backbone.dtype_policy.name)
+    return _serialized(classes, "Backbone", "backbone", config)
+
+
+def serialized_tokenizer(tokenizer: Tokenizer, classes: KerasClasses) -> dict[str, Any]:
+    """Return what tokenizer.json holds: no vocabulary, which is in files of its own."""
+    config: dict[str, Any] = {
+        **_layer_config(f"{classes.module}_tokenizer", "int32"),
+        "config_file": TOKENIZER,
+        **_vocabulary_arguments(classes),
+        **tokenizer.get_config(),
+    }
+    roles = {"bos_token": tokenizer.start_token, "eos_token": tokenizer.end_token}
+    for role in classes.tokenizer_roles:
+        if roles[role] is not None:
+            config[role] = roles[role]
+    return _serialized(classes, "Tokenizer", "tokenizer", config)
+
+
+def serialized_preprocessor(preprocessor: "Preprocessor", classes: KerasClasses) -> dict[str, Any]:
+    """Return what preprocessor.json holds."""
+    config = {
+        **_layer_config(f"{classes.module}_causal_lm_preprocessor", "float32"),
+        "tokenizer": serialized_tokenizer(preprocessor.tokenizer, classes),
+        "config_file": PREPROCESSOR,
+        **{key: getattr(preprocessor, key) for key in _PREPROCESSOR_KEYS},
+    }
+    return _serialized(classes, "CausalLMPreprocessor", "causal_lm_preprocessor", config)
+
+
+def serialized_task(task: "Task", stored: KerasFormat, classes: KerasClasses) -> dict[str, Any]:
+    """Return what task.json holds."""
+    preprocessor = task.preprocessor
+    config = {
+        "backbone": serialized_backbone(task.backbone, stored, classes),
+        "preprocessor": preprocessor and serialized_preprocessor(preprocessor, classes),
+        "name": task.name,
+    }
+    return _serialized(classes, "CausalLM", "causal_lm", config)
+
+
+def preprocessor_arguments(config: Any) -> dict[str, Any]:
+    """Return the arguments of a preprocessor that preprocessor.json holds."""
+    return {key: config[key] for key in _PREPROCESSOR_KEYS if key in config}
+
+
+def _vocabulary_arguments(classes: KerasClasses) -> dict[str, None]:
+    """Return the arguments for the vocabulary, which KerasHub must find, and find empty."""
+    if classes.tokenizer_cls is None:
+        return {}
+    parameters = inspect.signature(classes.tokenizer_cls).parameters.values()
+    return {p.name: None for p in parameters if p.default is inspect.Parameter.empty}
+
+
+def _layer_config(name: str, dtype: str) -> dict[str, Any]:
+    return {"name": name, "trainable": True, "dtype": serialized_dtype(dtype)}
+
+
+def _serialized(
+    classes: KerasClasses, kind: str, part: str, config: dict[str, Any]
+) -> dict[str, Any]:
+    return SerializedObject(f"{classes.prefix}{kind}", config).to_json(classes.module_of(part))
