@@ -14,8 +14,8 @@ from nextword.presets import PresetError
     ("arguments", "error", "message"),
     [
         ({"inputs": []}, ValueError, "at least one prompt"),
-        ({"inputs": 3}, TypeError, "string or a list of strings.*int"),
-        ({"inputs": ["a", 3]}, TypeError, r"inputs\[1\]=3"),
+        ({"inputs": 3}, TypeError, "`inputs` must be a string, or a list.*3 of type int"),
+        ({"inputs": ["a", 3]}, TypeError, "`inputs` must be.*3 of type int"),
         ({"inputs": None}, TypeError, "NoneType"),
         ({"inputs": ""}, ValueError, "Prompt 0 is empty"),
         ({"inputs": ["a", ""]}, ValueError, "Prompt 1 is empty"),

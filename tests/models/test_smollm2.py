@@ -1,6 +1,7 @@
 """The default preset against a float32 numpy pass over the same file, and against llama.cpp."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +112,22 @@ def test_max_length_counts_the_prompt(smollm2: Any) -> None:
     list(stream)
     assert stream.statistics.generated_tokens == 3
     assert stream.finish_reason == "length"
+
+
+class DatasetV2:
+    """Stands in for a `tf.data.Dataset`: TensorFlow is not installed where the tests run.
+
+    Its documentation says of `as_numpy_iterator` that string tensors become arrays of bytes.
+    """
+
+    __module__ = "tensorflow.python.data.ops.dataset_ops"
+
+    def as_numpy_iterator(self) -> Iterator[np.ndarray]:
+        yield np.array([b"The sky is", b"1, 2, 3,"], dtype=object)
+        yield np.array([b"Once upon a time"], dtype=object)
+
+
+def test_a_dataset_is_taken_batch_by_batch(smollm2: Any) -> None:
+    texts = smollm2.generate(DatasetV2(), max_new_tokens=4)
+    prompts = ["The sky is", "1, 2, 3,", "Once upon a time"]
+    assert texts == [smollm2.generate(prompt, max_new_tokens=4) for prompt in prompts]

@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, overload
 
 import keras
@@ -16,12 +16,12 @@ from nextword.models.generate_inputs import (
     check_prompt,
     check_stop_strings,
     check_stop_token_ids,
-    text_batch,
     token_id_rows,
 )
 from nextword.models.task import Task
 from nextword.models.text_stream import CompletionDecoder, TextStream
-from nextword.preprocessing import pad
+from nextword.preprocessing import pad, text_list
+from nextword.training.datasets import is_tensorflow_dataset
 
 
 class CausalLM(Task):
@@ -137,7 +137,8 @@ class CausalLM(Task):
 
         Args:
             inputs: a text, or a list, tuple or array of texts. Without a preprocessor a dict of
-                `token_ids` and `padding_mask`, integer arrays of shape `[batch, length]`.
+                `token_ids` and `padding_mask`, integer arrays of shape `[batch, length]`. Or a
+                `tf.data.Dataset` of batches of these, which are taken one after the other.
             max_length: the most tokens of a prompt and its continuation together. By default the
                 preprocessor's `sequence_length` (unless `max_new_tokens` is given), or without a
                 preprocessor the length of the arrays.
@@ -162,21 +163,39 @@ class CausalLM(Task):
         ```
         """
         stop = check_stop_strings(stop)
+        if is_tensorflow_dataset(inputs):
+            return self._join_batches(
+                self.generate(
+                    batch,
+                    max_length,
+                    stop_token_ids,
+                    strip_prompt,
+                    max_new_tokens=max_new_tokens,
+                    stop=stop,
+                )
+                for batch in inputs.as_numpy_iterator()
+            )
         if self.preprocessor is None:
             if stop:
                 raise ValueError("`stop` needs a preprocessor, to know the text of token ids.")
             prompts = token_id_rows(inputs)
             width = np.shape(inputs["token_ids"])[1]
-        else:
-            prompts = self.preprocessor.tokenize_prompts(text_batch(inputs))
-            width = self.preprocessor.sequence_length
-        requests = self._requests(
-            prompts, max_length, max_new_tokens, stop_token_ids, default_max_length=width
-        )
-        if self.preprocessor is None:
+            requests = self._requests(
+                prompts, max_length, max_new_tokens, stop_token_ids, default_max_length=width
+            )
             return self._generate_token_ids(requests, strip_prompt)
+        texts, is_batch = text_list(inputs, "inputs")
+        if not texts:
+            raise ValueError("`inputs` must hold at least one prompt. Received: inputs=[].")
+        requests = self._requests(
+            self.preprocessor.tokenize_prompts(texts),
+            max_length,
+            max_new_tokens,
+            stop_token_ids,
+            default_max_length=self.preprocessor.sequence_length,
+        )
         texts = self._generate_texts(requests, stop, strip_prompt)
-        return texts[0] if isinstance(inputs, str) else texts
+        return texts if is_batch else texts[0]
 
     def stream(
         self,
@@ -370,6 +389,14 @@ class CausalLM(Task):
             for token in generation:
                 rows[token.request].append(token.token_id)
         token_ids, padding_mask = pad(rows, max(map(len, rows)), pad_token_id=0)
+        return {"token_ids": token_ids, "padding_mask": padding_mask}
+
+    def _join_batches(self, outputs: Iterable[Any]) -> Any:
+        """Return what batches of a dataset gave, as one."""
+        if self.preprocessor is not None:
+            return [text for texts in outputs for text in texts]
+        rows = [row for batch in outputs for row in token_id_rows(batch)]
+        token_ids, padding_mask = pad(rows, max(map(len, rows), default=0), pad_token_id=0)
         return {"token_ids": token_ids, "padding_mask": padding_mask}
 
     def _require_preprocessor(self, method: str) -> None:

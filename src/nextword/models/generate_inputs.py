@@ -8,31 +8,6 @@ import numpy as np
 from nextword.tokenizers import Tokenizer
 
 
-def text_batch(inputs: Any) -> list[str]:
-    """Return the texts of `generate`'s inputs as a list.
-
-    Raises:
-        TypeError: there is something else than text.
-        ValueError: there is no text.
-    """
-    if isinstance(inputs, str):
-        return [inputs]
-    if isinstance(inputs, np.ndarray):
-        inputs = inputs.reshape(-1).tolist()
-    if not isinstance(inputs, list | tuple):
-        raise TypeError(
-            "`inputs` must be a string or a list of strings. Received: an object of type "
-            f"{type(inputs).__name__!r}."
-        )
-    texts = [text.decode("utf-8") if isinstance(text, bytes) else text for text in inputs]
-    for index, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise TypeError(f"`inputs` must hold strings only. Received: inputs[{index}]={text!r}.")
-    if not texts:
-        raise ValueError("`inputs` must hold at least one prompt. Received: inputs=[].")
-    return texts
-
-
 def token_id_rows(inputs: Any) -> list[list[int]]:
     """Return the prompts in `generate`'s inputs of a model without a preprocessor.
 

@@ -3,12 +3,13 @@
 from typing import Any
 
 
-def text_list(x: Any) -> tuple[list[str], bool]:
-    """Return the texts in the argument `x`, and whether it is a batch.
+def text_list(x: Any, name: str = "x") -> tuple[list[str], bool]:
+    """Return the texts in an argument, and whether it is a batch.
 
     Args:
         x: a string, or a list, tuple or one-dimensional array of strings. Bytes, which is how
             TensorFlow and fixed-width arrays keep text, are read as UTF-8.
+        name: what the argument is called, for messages.
 
     Raises:
         TypeError: there is something else than text.
@@ -22,16 +23,16 @@ def text_list(x: Any) -> tuple[list[str], bool]:
         x = x.tolist()
     is_batch = isinstance(x, list | tuple)
     values = list(x) if is_batch else [x]
-    return [_text(value) for value in values], is_batch
+    return [_text(value, name) for value in values], is_batch
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, name: str) -> str:
     if isinstance(value, str):
         return value
     if not isinstance(value, bytes):
         raise TypeError(
-            "`x` must be a string, or a list, tuple or one-dimensional array of strings. Received "
-            f"in the place of a string: {value!r:.80} of type {type(value).__name__}."
+            f"`{name}` must be a string, or a list, tuple or one-dimensional array of strings. "
+            f"Received in the place of a string: {value!r:.80} of type {type(value).__name__}."
         )
     try:
         return value.decode()
