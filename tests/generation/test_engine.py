@@ -87,6 +87,20 @@ def test_long_prompts_are_computed_in_chunks(backbone: Any, engine: Engine, leng
     assert full_pass_greedy(backbone, row)[length - 1 : -1] == tokens
 
 
+def test_the_padding_of_a_prompt_may_lie_beyond_the_context() -> None:
+    backbone = nextword.models.GPT2Backbone(
+        vocabulary_size=VOCABULARY_SIZE,
+        num_layers=2,
+        num_heads=2,
+        hidden_dim=16,
+        intermediate_dim=16,
+        max_sequence_length=20,
+    )
+    request = make_request(17, max_new_tokens=3)
+    tokens = run(Engine(backbone), [request], GreedySampler())[0]
+    assert full_pass_greedy(backbone, [*request.token_ids, *tokens])[16:-1] == tokens
+
+
 def test_more_requests_than_slots_are_taken_in_turn(backbone: Any, engine: Engine) -> None:
     requests = [make_request(length) for length in (3, 9, 4, 20, 5)]
     few_slots = Engine(backbone, max_slots=2)

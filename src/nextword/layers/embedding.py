@@ -134,7 +134,10 @@ class PositionEmbedding(Layer):
         if positions is None:
             last = self.offset + ops.shape(hidden_states)[1]
             return hidden_states + self.embeddings[self.offset : last]
-        return hidden_states + ops.take(self.embeddings, positions + self.offset, axis=0)
+        # The padding of a prompt may lie beyond the table. Nobody looks at it, but it must not be
+        # NaN, as what lies outside an array is to JAX: zero times NaN is NaN, too.
+        rows = ops.minimum(positions, self.context_length - 1) + self.offset
+        return hidden_states + ops.take(self.embeddings, rows, axis=0)
 
     def compute_output_spec(self, hidden_states: Any, **kwargs: Any) -> keras.KerasTensor:
         return keras.KerasTensor(hidden_states.shape, dtype=self.compute_dtype)
