@@ -398,3 +398,12 @@ def test_a_trained_model_is_saved_as_it_is(tmp_path: Path) -> None:
     assert same(again, lm)
     again.compile(sampler="greedy")
     assert again.generate("ab", max_length=6) == lm.generate("ab", max_length=6)
+
+
+def test_a_family_without_a_stored_form_is_refused(tmp_path: Path) -> None:
+    backbone = nextword.models.OPTBackbone(
+        vocabulary_size=20, num_layers=1, num_heads=2, hidden_dim=8, intermediate_dim=8
+    )
+    with pytest.raises(PresetError, match="OPTBackbone cannot be saved"):
+        backbone.save_to_preset(tmp_path / "preset")
+    assert list(tmp_path.iterdir()) == []

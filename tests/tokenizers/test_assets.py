@@ -10,6 +10,7 @@ from transformers import GPT2Tokenizer, PreTrainedTokenizerFast
 
 from nextword.errors import PresetError
 from nextword.tokenizers import BytePairTokenizer, load_tokenizer
+from nextword.tokenizers.unigram import UnigramTokenizer
 from trained_tokenizers import CHAT_ML, byte_level_library, checkpoint, save
 
 KINDS = ["gpt-2", "smollm", "llama-bpe", "qwen2", "gpt-4o", "deepseek-v3", "byte-fallback"]
@@ -206,3 +207,10 @@ def test_stored_configurations_with_other_values_are_refused(key, value, pairs, 
     pairs["gpt-2"][0].save_assets(tmp_path)
     with pytest.raises(PresetError, match=f"must have another value for '{key}'"):
         BytePairTokenizer.from_assets({key: value}, tmp_path)
+
+
+@pytest.mark.parametrize("directory", ["empty", "absent"])
+def test_a_tokenizer_that_is_one_file_says_which_it_lacks(tmp_path, directory):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PresetError, match=r"has no tokenizer\.json.*UnigramTokenizer"):
+        UnigramTokenizer.from_assets({}, tmp_path / directory)

@@ -48,7 +48,8 @@ class Statistics:
         generated_tokens: number of tokens generated.
         decoded_tokens: those of them that are not the first of their request, which comes with
             the prompt.
-        prompt_seconds: wall time until the first tokens were there, compilation left out.
+        prompt_seconds: wall time until the first tokens were there, compilation left out, but not
+            what the first execution of a program takes longer than later ones.
         generation_seconds: wall time from then to the last token so far, compilation left out.
     """
 

@@ -1,5 +1,6 @@
 """`Preprocessor`: the base of what turns raw samples into a model's inputs."""
 
+import abc
 import os
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
@@ -13,7 +14,7 @@ from nextword.presets import PresetError
 from nextword.tokenizers import Tokenizer
 
 
-class Preprocessor:
+class Preprocessor(abc.ABC):
     """Turns raw samples into the inputs of a model, on the way into `fit` and the like.
 
     A subclass defines `__call__`.
@@ -39,6 +40,7 @@ class Preprocessor:
         self.tokenizer = tokenizer
         self.sequence_length = sequence_length
 
+    @abc.abstractmethod
     def __call__(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Return what the model takes for some samples.
 
@@ -50,7 +52,6 @@ class Preprocessor:
         Returns:
             `x`, `(x, y)` or `(x, y, sample_weight)`.
         """
-        raise NotImplementedError
 
     @property
     def sequence_length(self) -> int:

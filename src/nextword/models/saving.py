@@ -229,7 +229,10 @@ def _keras_format(part: Any) -> KerasFormat:
         if isinstance(part, model.backbone_cls | model.preprocessor_cls):
             if isinstance(stored, KerasFormat):
                 return stored
-            raise PresetError(f"KerasHub has no class that a {type(part).__name__} is saved as.")
+            raise PresetError(
+                f"A {type(part).__name__} cannot be saved as a preset: nextword does not know how "
+                "KerasHub stores its family."
+            )
     raise PresetError(
         f"Only a part of a known family can be saved as a preset. Received: a "
         f"{type(part).__name__}."

@@ -149,8 +149,11 @@ class LibraryTokenizer(Tokenizer):
 
     @classmethod
     def _from_vocabulary_files(cls, arguments: dict[str, Any], directory: Path) -> Self:
-        """Return the tokenizer that KerasHub's files describe."""
-        raise NotImplementedError
+        """Return the tokenizer that KerasHub's files describe, if it has such files."""
+        raise PresetError(
+            f"{str(directory)!r} has no {TOKENIZER_JSON}, the one file that a {cls.__name__} is "
+            "kept in."
+        )
 
     @classmethod
     def _configured(

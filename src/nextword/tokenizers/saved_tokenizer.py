@@ -99,6 +99,7 @@ class SavedTokenizer(ABC):
         return tokenizer
 
     @classmethod
+    @abstractmethod
     def from_assets(cls, config: Mapping[str, Any], directory: str | Path) -> "Tokenizer":
         """Return the tokenizer that `save_assets` wrote, or KerasHub.
 
@@ -114,7 +115,6 @@ class SavedTokenizer(ABC):
         Raises:
             PresetError: a file is missing or damaged, or the configuration has unknown keys.
         """
-        raise NotImplementedError
 
     @classmethod
     def _arguments(cls, config: Mapping[str, Any]) -> dict[str, Any]:
