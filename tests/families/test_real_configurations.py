@@ -158,7 +158,7 @@ def described(config: dict[str, Any]) -> DecoderConfig:
         tensor_names=frozenset,
     )
     family, stored = find_family(checkpoint)
-    return family.causal_lm.backbone_cls.describe(**stored.arguments(checkpoint))
+    return family.task.backbone_cls.describe(**stored.arguments(checkpoint))
 
 
 @pytest.mark.parametrize(

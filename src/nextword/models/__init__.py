@@ -7,7 +7,7 @@ from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import all_families
-from nextword.models.keras_format import KerasFormat
+from nextword.models.formats.keras import KerasFormat
 from nextword.models.preprocessor import Preprocessor
 from nextword.models.task import Task
 from nextword.models.text_stream import TextStream
@@ -19,7 +19,7 @@ __all__ = ["Backbone", "CausalLM", "CausalLMPreprocessor", "Preprocessor", "Task
 def _family_classes() -> dict[str, type]:
     classes: dict[str, type] = {}
     for family in all_families().values():
-        task = family.causal_lm
+        task = family.task
         own = (task, task.backbone_cls, task.preprocessor_cls)
         classes |= {cls.__name__: cls for cls in own}
         stored = family.formats.get("keras")

@@ -13,7 +13,7 @@ from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.weight_table import WeightTable
 
 if TYPE_CHECKING:
-    from nextword.models.causal_lm import CausalLM
+    from nextword.models.task import Task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,14 +37,14 @@ class StoredFormat:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Family:
-    """One family of causal language models.
+    """One family of models.
 
     Attributes:
-        causal_lm: the task class; its `backbone_cls` and `preprocessor_cls` are the family's.
+        task: the class of its models; its `backbone_cls` and `preprocessor_cls` are the family's.
         formats: file format name ("transformers", "gguf") to how the family is stored there.
     """
 
-    causal_lm: "type[CausalLM]"
+    task: "type[Task]"
     formats: Mapping[str, StoredFormat]
 
 

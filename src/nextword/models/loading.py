@@ -44,7 +44,7 @@ def load_backbone(
         PresetError: the configuration or the weights are not what the family knows.
     """
     arguments = stored.arguments(checkpoint)
-    backbone_cls = family.causal_lm.backbone_cls
+    backbone_cls = family.task.backbone_cls
     described = inspect.signature(backbone_cls.describe).parameters
     arguments |= overrides or {}
     try:

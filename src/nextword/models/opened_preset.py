@@ -12,8 +12,8 @@ import keras
 from nextword.errors import PresetError, did_you_mean
 from nextword.models.backbone import Backbone
 from nextword.models.family import Family, StoredFormat, find_family
-from nextword.models.keras_format import KerasClasses, KerasFormat
-from nextword.models.keras_objects import preprocessor_arguments
+from nextword.models.formats.keras import KerasClasses, KerasFormat
+from nextword.models.formats.keras_objects import preprocessor_arguments
 from nextword.models.loading import load_backbone
 from nextword.presets import resolve_preset
 from nextword.presets.checkpoint import Checkpoint, open_checkpoint
@@ -80,7 +80,7 @@ class OpenedPreset:
         if source is not None:
             arguments = _stored_preprocessor_arguments(source)
         try:
-            return self.family.causal_lm.preprocessor_cls(tokenizer, **(arguments | overrides))
+            return self.family.task.preprocessor_cls(tokenizer, **(arguments | overrides))
         except ValueError as error:
             raise PresetError(f"Preset {self.checkpoint.name!r} is not valid: {error}") from None
 
@@ -139,7 +139,7 @@ def opened_preset(
     checkpoint = open_checkpoint(resolve_preset(preset), weights=weights)
     try:
         family, stored = find_family(checkpoint)
-        held = getattr(family.causal_lm, part) if part else family.causal_lm
+        held = getattr(family.task, part) if part else family.task
         if not issubclass(held, cls):
             base = next(c for c in held.__mro__ if c.__module__ == cls.__module__ or c is object)
             hint = f" or {base.__name__}.from_preset" if base is not object else ""

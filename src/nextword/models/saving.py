@@ -14,8 +14,8 @@ import keras
 import nextword
 from nextword.errors import PresetError
 from nextword.models.family import all_families
-from nextword.models.keras_format import KerasFormat
-from nextword.models.keras_objects import (
+from nextword.models.formats.keras import KerasFormat
+from nextword.models.formats.keras_objects import (
     serialized_backbone,
     serialized_preprocessor,
     serialized_task,
@@ -224,7 +224,7 @@ class PresetWriter:
 def _keras_format(part: Any) -> KerasFormat:
     """Return how the family of a backbone or preprocessor is stored."""
     for family in all_families().values():
-        model = family.causal_lm
+        model = family.task
         stored = family.formats.get("keras")
         if isinstance(part, model.backbone_cls | model.preprocessor_cls):
             if isinstance(stored, KerasFormat):

@@ -18,9 +18,7 @@ class _BuiltinPresets:
     """A class property: the built-in presets of a class and its subclasses."""
 
     def __get__(self, instance: Any, owner: "type[Task]") -> dict[str, dict[str, Any]]:
-        own = {
-            name for name, family in all_families().items() if issubclass(family.causal_lm, owner)
-        }
+        own = {name for name, family in all_families().items() if issubclass(family.task, owner)}
         return {
             name: {
                 "metadata": {
@@ -91,7 +89,7 @@ class Task(PipelineModel):
                 opened.check_vocabulary(backbone, preprocessor.tokenizer)
         if "sequence_length" in kwargs and preprocessor is not None:
             preprocessor.sequence_length = kwargs["sequence_length"]
-        return opened.family.causal_lm(backbone, preprocessor, name=kwargs.get("name"))
+        return opened.family.task(backbone, preprocessor, name=kwargs.get("name"))
 
     def save_to_preset(
         self,

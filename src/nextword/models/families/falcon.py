@@ -6,15 +6,15 @@ from nextword.layers import DecoderConfig, LinearScaling, RotaryConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
-from nextword.models.decoder_tables import (
+from nextword.models.family import Family, StoredFormat
+from nextword.models.formats.decoder_tables import (
     DENSE_NAMES,
     decoder_table,
     fused_gguf_table,
     query_key_value,
 )
-from nextword.models.family import Family, StoredFormat
-from nextword.models.gguf_config import layer_norm_arguments, linear_rotary_scaling
-from nextword.models.transformers_config import (
+from nextword.models.formats.gguf import layer_norm_arguments, linear_rotary_scaling
+from nextword.models.formats.transformers import (
     activation,
     decoder_prefix,
     linear_rotary,
@@ -229,7 +229,7 @@ def _gguf_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
 
 
 FAMILY = Family(
-    causal_lm=FalconCausalLM,
+    task=FalconCausalLM,
     formats={
         "transformers": StoredFormat(
             architectures=("falcon",),

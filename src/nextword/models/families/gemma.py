@@ -7,15 +7,15 @@ from nextword.layers import DecoderConfig, RotaryConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
-from nextword.models.decoder_tables import (
+from nextword.models.family import Family, StoredFormat
+from nextword.models.formats.decoder_tables import (
     GGUF_NAMES,
     TRANSFORMERS_IGNORED,
     TRANSFORMERS_NAMES,
     decoder_table,
 )
-from nextword.models.family import Family, StoredFormat
-from nextword.models.gguf_config import gguf_arguments
-from nextword.models.transformers_config import decoder_sizes, rotary_section, sliding_layers
+from nextword.models.formats.gguf import gguf_arguments
+from nextword.models.formats.transformers import decoder_sizes, rotary_section, sliding_layers
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader, gguf_settings, transformers_settings
 from nextword.presets.weight_table import Shifted, WeightTable
@@ -224,7 +224,7 @@ def _gguf_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
 
 
 FAMILY = Family(
-    causal_lm=GemmaCausalLM,
+    task=GemmaCausalLM,
     formats={
         "transformers": StoredFormat(
             architectures=("gemma", "gemma2"),

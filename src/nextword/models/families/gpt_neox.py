@@ -6,10 +6,10 @@ from nextword.layers import DecoderConfig, LinearScaling, RotaryConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
-from nextword.models.decoder_tables import decoder_table, fused_gguf_table, query_key_value
 from nextword.models.family import Family, StoredFormat
-from nextword.models.gguf_config import layer_norm_arguments
-from nextword.models.transformers_config import activation, decoder_sizes, rotary_section
+from nextword.models.formats.decoder_tables import decoder_table, fused_gguf_table, query_key_value
+from nextword.models.formats.gguf import layer_norm_arguments
+from nextword.models.formats.transformers import activation, decoder_sizes, rotary_section
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import gguf_settings, transformers_settings
 from nextword.presets.weight_table import GroupedHeads, WeightTable
@@ -172,7 +172,7 @@ def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 FAMILY = Family(
-    causal_lm=GPTNeoXCausalLM,
+    task=GPTNeoXCausalLM,
     formats={
         "transformers": StoredFormat(
             architectures=("gpt_neox",),

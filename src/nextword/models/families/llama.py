@@ -13,16 +13,16 @@ from nextword.layers import (
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
-from nextword.models.decoder_tables import (
+from nextword.models.family import Family, StoredFormat
+from nextword.models.formats.decoder_tables import (
     GGUF_NAMES,
     TRANSFORMERS_IGNORED,
     decoder_table,
     transformers_table,
 )
-from nextword.models.family import Family, StoredFormat
-from nextword.models.gguf_config import gguf_arguments, linear_rotary_scaling
-from nextword.models.keras_format import KerasClasses, keras_format
-from nextword.models.transformers_config import decoder_arguments, rotary_section
+from nextword.models.formats.gguf import gguf_arguments, linear_rotary_scaling
+from nextword.models.formats.keras import KerasClasses, keras_format
+from nextword.models.formats.transformers import decoder_arguments, rotary_section
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import gguf_settings, transformers_settings
 from nextword.presets.weight_table import InterleavedRotary, WeightTable
@@ -211,7 +211,7 @@ def _gguf_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
 
 
 FAMILY = Family(
-    causal_lm=LlamaCausalLM,
+    task=LlamaCausalLM,
     formats={
         "transformers": StoredFormat(
             architectures=("llama",),

@@ -7,9 +7,9 @@ from nextword.layers import DecoderConfig, LinearScaling, RotaryConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
-from nextword.models.decoder_tables import TRANSFORMERS_IGNORED, transformers_table
 from nextword.models.family import Family, StoredFormat
-from nextword.models.transformers_config import decoder_arguments, linear_rotary, sliding_layers
+from nextword.models.formats.decoder_tables import TRANSFORMERS_IGNORED, transformers_table
+from nextword.models.formats.transformers import decoder_arguments, linear_rotary, sliding_layers
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import transformers_settings
 
@@ -109,7 +109,7 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 FAMILY = Family(
-    causal_lm=MistralCausalLM,
+    task=MistralCausalLM,
     formats={
         "transformers": StoredFormat(
             architectures=("mistral", "ministral"),

@@ -6,9 +6,13 @@ from nextword.layers import DecoderConfig, LinearScaling, RotaryConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
-from nextword.models.decoder_tables import TRANSFORMERS_IGNORED, TRANSFORMERS_NAMES, decoder_table
 from nextword.models.family import Family, StoredFormat
-from nextword.models.transformers_config import decoder_arguments, linear_rotary
+from nextword.models.formats.decoder_tables import (
+    TRANSFORMERS_IGNORED,
+    TRANSFORMERS_NAMES,
+    decoder_table,
+)
+from nextword.models.formats.transformers import decoder_arguments, linear_rotary
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import transformers_settings
 from nextword.presets.weight_table import WeightTable
@@ -139,7 +143,7 @@ def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> Weig
 
 
 FAMILY = Family(
-    causal_lm=MixtralCausalLM,
+    task=MixtralCausalLM,
     formats={
         "transformers": StoredFormat(
             architectures=("mixtral",),

@@ -6,9 +6,9 @@ from nextword.layers import DecoderConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
-from nextword.models.decoder_tables import decoder_table
 from nextword.models.family import Family, StoredFormat
-from nextword.models.transformers_config import activation, decoder_prefix
+from nextword.models.formats.decoder_tables import decoder_table
+from nextword.models.formats.transformers import activation, decoder_prefix
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import transformers_settings
 from nextword.presets.weight_table import WeightTable
@@ -135,7 +135,7 @@ def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> Weig
 
 
 FAMILY = Family(
-    causal_lm=OPTCausalLM,
+    task=OPTCausalLM,
     formats={
         "transformers": StoredFormat(
             architectures=("opt",),

@@ -8,7 +8,8 @@ from nextword.layers import DecoderConfig, RotaryConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
-from nextword.models.decoder_tables import (
+from nextword.models.family import Family, StoredFormat
+from nextword.models.formats.decoder_tables import (
     GGUF_NAMES,
     TRANSFORMERS_IGNORED,
     TRANSFORMERS_NAMES,
@@ -16,9 +17,8 @@ from nextword.models.decoder_tables import (
     gate_and_intermediate,
     query_key_value,
 )
-from nextword.models.family import Family, StoredFormat
-from nextword.models.gguf_config import gguf_arguments
-from nextword.models.transformers_config import decoder_arguments, rotary_section
+from nextword.models.formats.gguf import gguf_arguments
+from nextword.models.formats.transformers import decoder_arguments, rotary_section
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import gguf_settings, transformers_settings
 from nextword.presets.weight_table import WeightTable
@@ -173,7 +173,7 @@ def _gguf_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
 
 
 FAMILY = Family(
-    causal_lm=Phi3CausalLM,
+    task=Phi3CausalLM,
     formats={
         "transformers": StoredFormat(
             architectures=("phi3",),

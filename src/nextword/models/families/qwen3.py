@@ -7,10 +7,14 @@ from nextword.layers import DecoderConfig, LinearScaling, RotaryConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
-from nextword.models.decoder_tables import TRANSFORMERS_IGNORED, gguf_table, transformers_table
 from nextword.models.family import Family, StoredFormat
-from nextword.models.gguf_config import gguf_arguments, linear_rotary_scaling
-from nextword.models.transformers_config import (
+from nextword.models.formats.decoder_tables import (
+    TRANSFORMERS_IGNORED,
+    gguf_table,
+    transformers_table,
+)
+from nextword.models.formats.gguf import gguf_arguments, linear_rotary_scaling
+from nextword.models.formats.transformers import (
     decoder_arguments,
     linear_rotary,
     optional_sliding_window,
@@ -127,7 +131,7 @@ def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 FAMILY = Family(
-    causal_lm=Qwen3CausalLM,
+    task=Qwen3CausalLM,
     formats={
         "transformers": StoredFormat(
             architectures=("qwen3",),

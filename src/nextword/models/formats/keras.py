@@ -14,8 +14,8 @@ from typing import Any
 
 from nextword.layers import DecoderConfig
 from nextword.models.backbone import Backbone
-from nextword.models.decoder_tables import LayerNames, decoder_table
 from nextword.models.family import StoredFormat
+from nextword.models.formats.decoder_tables import LayerNames, decoder_table
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader, keras_settings
 from nextword.presets.weight_table import (
@@ -78,16 +78,16 @@ class KerasFormat(StoredFormat):
     harmless: tuple[str, ...] = ()
     unheeded: tuple[str, ...] = ()
 
-    def names(self, causal_lm: type[Any]) -> dict[str, type]:
+    def names(self, task: type[Any]) -> dict[str, type]:
         """Return KerasHub's class names, and the classes here that stand for them.
 
         Args:
-            causal_lm: the family's task class.
+            task: the family's task class.
         """
         own = {
             "Backbone": self.backbone_cls,
-            "CausalLM": causal_lm,
-            "CausalLMPreprocessor": causal_lm.preprocessor_cls,
+            "CausalLM": task,
+            "CausalLMPreprocessor": task.preprocessor_cls,
         }
         names: dict[str, type] = {}
         for classes in self.classes:

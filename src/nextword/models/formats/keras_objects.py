@@ -3,7 +3,7 @@
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from nextword.models.keras_format import KerasClasses, KerasFormat
+from nextword.models.formats.keras import KerasClasses, KerasFormat
 from nextword.presets.keras_config import (
     PREPROCESSOR,
     TOKENIZER,

@@ -1,0 +1,1 @@
+"""How families are stored in each file format: settings in, arguments and weight tables out."""
