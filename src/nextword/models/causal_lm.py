@@ -44,6 +44,8 @@ class CausalLM(Task):
     ```
     """
 
+    kind = "CausalLM"
+
     def __init__(
         self, backbone: Backbone, preprocessor: Any | None = None, *, name: str | None = None
     ) -> None:
@@ -74,12 +76,7 @@ class CausalLM(Task):
             sampler: a sampler, its name or its config, see `nextword.samplers`.
             **kwargs: see `keras.Model.compile`.
         """
-        chosen = samplers.get(sampler)
-        if chosen is None:
-            raise ValueError(
-                "`sampler` must be a sampler, its name or its config. Received: sampler=None."
-            )
-        self.sampler = chosen
+        self.sampler = _sampler(sampler)
         if optimizer == "auto":
             optimizer = keras.optimizers.Adam(2e-5)
         if loss == "auto":
@@ -89,36 +86,13 @@ class CausalLM(Task):
         super().compile(optimizer=optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)
 
     def get_compile_config(self) -> dict[str, Any]:
-        return {
-            **super().get_compile_config(),
-            "sampler": samplers.serialize(self.sampler),
-            "is_optimizer_built": self._is_optimizer_built(),
-        }
+        return {**super().get_compile_config(), "sampler": samplers.serialize(self.sampler)}
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        own = {"sampler", "is_optimizer_built"}
-        others = {name: value for name, value in config.items() if name not in own}
-        self.compile(
-            **keras.saving.deserialize_keras_object(others),
-            sampler=samplers.get(config.get("sampler", "top_k")),
-        )
-        # Only an optimizer that has been used has variables for the stored values.
-        if config.get("is_optimizer_built") and not self._is_optimizer_built():
-            self.optimizer.build(self.trainable_variables)
-
-    def _is_optimizer_built(self) -> bool:
-        return self.optimizer is not None and self.optimizer.built
-
-    def preprocess_samples(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        config = self.backbone.config
-        length = getattr(self.preprocessor, "sequence_length", 0)
-        if config.position_embedding == "learned" and length > (config.context_length or math.inf):
-            raise ValueError(
-                f"The preprocessor makes samples of {length} tokens, and the model has positions "
-                f"for {config.context_length}. Set `preprocessor.sequence_length` to as many or "
-                "fewer."
-            )
-        return super().preprocess_samples(x, y, sample_weight)
+        others = {name: value for name, value in config.items() if name != "sampler"}
+        super().compile_from_config(others)
+        if "sampler" in config:
+            self.sampler = _sampler(config["sampler"])
 
     def generate(
         self,
@@ -404,3 +378,12 @@ class CausalLM(Task):
             raise ValueError(
                 f"`{method}` needs a preprocessor, and this model has none: `preprocessor=None`."
             )
+
+
+def _sampler(identifier: Any) -> samplers.Sampler:
+    sampler = samplers.get(identifier)
+    if sampler is None:
+        raise ValueError(
+            "`sampler` must be a sampler, its name or its config. Received: sampler=None."
+        )
+    return sampler

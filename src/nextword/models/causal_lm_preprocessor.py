@@ -48,6 +48,10 @@ class CausalLMPreprocessor(Preprocessor):
         self.add_start_token = add_start_token
         self.add_end_token = add_end_token
 
+    @classmethod
+    def arguments_for(cls, tokenizer: Tokenizer) -> dict[str, Any]:
+        return {"add_start_token": tokenizer.add_start_token}
+
     def __call__(
         self,
         x: str | Sequence[str],

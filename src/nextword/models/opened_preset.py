@@ -13,7 +13,6 @@ from nextword.errors import PresetError, did_you_mean
 from nextword.models.backbone import Backbone
 from nextword.models.family import Family, StoredFormat, find_family
 from nextword.models.formats.keras import KerasClasses, KerasFormat
-from nextword.models.formats.keras_objects import preprocessor_arguments
 from nextword.models.loading import load_backbone
 from nextword.presets import resolve_preset
 from nextword.presets.checkpoint import Checkpoint, open_checkpoint
@@ -76,11 +75,13 @@ class OpenedPreset:
         if source is not None and _was_saved_without_preprocessor(source):
             return None
         tokenizer = self.tokenizer()
-        arguments: dict[str, Any] = {"add_start_token": tokenizer.add_start_token}
-        if source is not None:
-            arguments = _stored_preprocessor_arguments(source)
+        cls = self.family.task.preprocessor_cls
+        if source is None:
+            arguments = cls.arguments_for(tokenizer)
+        else:
+            arguments = _stored_preprocessor_arguments(source, cls)
         try:
-            return self.family.task.preprocessor_cls(tokenizer, **(arguments | overrides))
+            return cls(tokenizer, **(arguments | overrides))
         except ValueError as error:
             raise PresetError(f"Preset {self.checkpoint.name!r} is not valid: {error}") from None
 
@@ -141,11 +142,10 @@ def opened_preset(
         family, stored = find_family(checkpoint)
         held = getattr(family.task, part) if part else family.task
         if not issubclass(held, cls):
-            base = next(c for c in held.__mro__ if c.__module__ == cls.__module__ or c is object)
-            hint = f" or {base.__name__}.from_preset" if base is not object else ""
+            base = held.__mro__[1]  # of all families' models or parts of this kind
             raise PresetError(
                 f"{checkpoint.name} holds a {held.__name__}, which is no {cls.__name__}. Load it "
-                f"with {held.__name__}.from_preset{hint}."
+                f"with {held.__name__}.from_preset or {base.__name__}.from_preset."
             )
         yield OpenedPreset(checkpoint, family, stored)
     finally:
@@ -213,11 +213,14 @@ def _was_saved_without_preprocessor(source: PresetSource) -> bool:
     return path is not None and read_serialized(path).config.get("preprocessor", path) is None
 
 
-def _stored_preprocessor_arguments(source: PresetSource) -> dict[str, Any]:
+def _stored_preprocessor_arguments(
+    source: PresetSource, cls: "type[Preprocessor]"
+) -> dict[str, Any]:
     path = source.find(PREPROCESSOR)
     if path is None:
         return {}
-    arguments = preprocessor_arguments(read_serialized(path).config)
+    stored = read_serialized(path).config
+    arguments = {key: stored[key] for key in cls.config_keys if key in stored}
     for name in arguments.keys() - {"sequence_length"}:
         if not isinstance(arguments[name], bool):
             raise PresetError(

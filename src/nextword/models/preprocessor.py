@@ -40,6 +40,15 @@ class Preprocessor(abc.ABC):
         self.tokenizer = tokenizer
         self.sequence_length = sequence_length
 
+    @classmethod
+    def arguments_for(cls, tokenizer: Tokenizer) -> dict[str, Any]:
+        """Return what the tokenizer of a checkpoint says of the other arguments.
+
+        Args:
+            tokenizer: of a checkpoint that was saved without a preprocessor.
+        """
+        return {}
+
     @abc.abstractmethod
     def __call__(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Return what the model takes for some samples.

@@ -13,7 +13,7 @@ import keras
 
 import nextword
 from nextword.errors import PresetError
-from nextword.models.family import all_families
+from nextword.models.family import Family, all_families
 from nextword.models.formats.keras import KerasFormat
 from nextword.models.formats.keras_objects import (
     serialized_backbone,
@@ -51,12 +51,6 @@ _TASK_FILES = {TASK, TASK_WEIGHTS}
 _PRESET_FILES = _BACKBONE_FILES | _PREPROCESSOR_FILES | _TASK_FILES
 # Files that people put beside a preset and that say nothing of what the model computes.
 _BYSTANDERS = {"README.md", "LICENSE", ".gitattributes"}
-_KINDS = {
-    CONFIG: "Backbone",
-    PREPROCESSOR: "CausalLMPreprocessor",
-    TOKENIZER: "Tokenizer",
-    TASK: "CausalLM",
-}
 _ITEM_SIZES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
@@ -79,7 +73,15 @@ class PresetWriter:
         self._backbone = backbone
         self._preprocessor = preprocessor
         self._task = task
-        self._stored = _keras_format(backbone if backbone is not None else preprocessor)
+        family = _family(backbone if backbone is not None else preprocessor)
+        self._stored = _keras_format(family)
+        self._task_kind = family.task.kind
+        self._kinds = {
+            CONFIG: "Backbone",
+            PREPROCESSOR: f"{self._task_kind}Preprocessor",
+            TOKENIZER: "Tokenizer",
+            TASK: self._task_kind,
+        }
         self._classes = self._stored.classes_for(preprocessor.tokenizer if preprocessor else None)
 
     def write(
@@ -130,10 +132,11 @@ class PresetWriter:
         tensors = stored_tensors(table, lambda path: as_array(variables[path]))
         write_weights(new, tensors, sizes, max_bytes)
         write_json(new / CONFIG, serialized_backbone(backbone, self._stored, self._classes))
-        write_json(new / METADATA, _metadata(backbone))
+        write_json(new / METADATA, _metadata(backbone, self._task_kind))
 
     def _write_preprocessor(self, new: Path, preprocessor: "Preprocessor") -> None:
-        write_json(new / PREPROCESSOR, serialized_preprocessor(preprocessor, self._classes))
+        serialized = serialized_preprocessor(preprocessor, self._task_kind, self._classes)
+        write_json(new / PREPROCESSOR, serialized)
         write_json(new / TOKENIZER, serialized_tokenizer(preprocessor.tokenizer, self._classes))
         assets = new / _ASSETS / Path(TOKENIZER).stem
         assets.mkdir(parents=True)
@@ -175,13 +178,13 @@ class PresetWriter:
         for name in sorted(found - _PRESET_FILES - _BYSTANDERS):
             if not _SHARD.fullmatch(name):
                 yield f"holds {name!r}"
-        for name in sorted(found & _KINDS.keys()):
+        for name in sorted(found & self._kinds.keys()):
             try:
                 other = read_serialized(directory / name)
             except PresetError:
                 yield f"holds a {name} that is not KerasHub's"
                 return
-            if other.class_name != f"{self._classes.prefix}{_KINDS[name]}":
+            if other.class_name != self._classes.name_of(self._kinds[name]):
                 yield f"holds a {other.class_name}"
             if name == CONFIG and self._differs(other):
                 yield f"holds a {other.class_name} of another configuration"
@@ -194,7 +197,7 @@ class PresetWriter:
         if self._preprocessor is None and self._task is None and path.is_file():
             class_name = read_serialized(path).class_name
             for classes in self._stored.classes:
-                if class_name == f"{classes.prefix}{_KINDS[PREPROCESSOR]}":
+                if class_name == classes.name_of(self._kinds[PREPROCESSOR]):
                     self._classes = classes
 
     def _differs(self, other: SerializedObject) -> bool:
@@ -221,21 +224,24 @@ class PresetWriter:
                 )
 
 
-def _keras_format(part: Any) -> KerasFormat:
-    """Return how the family of a backbone or preprocessor is stored."""
+def _family(part: Any) -> Family:
+    """Return the family of a backbone or preprocessor."""
     for family in all_families().values():
-        model = family.task
-        stored = family.formats.get("keras")
-        if isinstance(part, model.backbone_cls | model.preprocessor_cls):
-            if isinstance(stored, KerasFormat):
-                return stored
-            raise PresetError(
-                f"A {type(part).__name__} cannot be saved as a preset: nextword does not know how "
-                "KerasHub stores its family."
-            )
+        if isinstance(part, family.task.backbone_cls | family.task.preprocessor_cls):
+            return family
     raise PresetError(
         f"Only a part of a known family can be saved as a preset. Received: a "
         f"{type(part).__name__}."
+    )
+
+
+def _keras_format(family: Family) -> KerasFormat:
+    stored = family.formats.get("keras")
+    if isinstance(stored, KerasFormat):
+        return stored
+    raise PresetError(
+        f"A {family.task.backbone_cls.__name__} cannot be saved as a preset: nextword does not "
+        "know how KerasHub stores its family."
     )
 
 
@@ -263,12 +269,12 @@ def _size(variable: Any) -> int:
     return math.prod(variable.shape) * _ITEM_SIZES[variable.dtype]
 
 
-def _metadata(backbone: "Backbone") -> dict[str, Any]:
+def _metadata(backbone: "Backbone", task_kind: str) -> dict[str, Any]:
     return {
         "keras_version": keras.version(),
         "keras_hub_version": _KERAS_HUB_VERSION,
         "nextword_version": nextword.__version__,
         "parameter_count": backbone.count_params(),
         "date_saved": datetime.datetime.now().strftime("%Y-%m-%d@%H:%M:%S"),
-        "tasks": ["CausalLM"],
+        "tasks": [task_kind],
     }

@@ -19,12 +19,10 @@ def preprocessor_summary(preprocessor: Any, *, width: int | None = None) -> str:
     tokenizer = getattr(preprocessor, "tokenizer", None)
     if tokenizer is not None:
         table.add_row(type(tokenizer).__name__, f"vocabulary size: {tokenizer.vocabulary_size():,}")
-    settings = {
-        name: value
-        for name in ("sequence_length", "add_start_token", "add_end_token")
-        if (value := getattr(preprocessor, name, None)) is not None
-    }
-    described = "\n".join(f"{name}: {value}" for name, value in settings.items())
+    settings = getattr(preprocessor, "config_keys", ("sequence_length",))
+    described = "\n".join(
+        f"{name}: {getattr(preprocessor, name)}" for name in settings if hasattr(preprocessor, name)
+    )
     table.add_row(type(preprocessor).__name__, described)
     text = io.StringIO()
     console = rich.console.Console(file=text, width=width, color_system=None)

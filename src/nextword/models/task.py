@@ -1,5 +1,6 @@
 """`Task`: a backbone and a preprocessor, made into a model for one purpose."""
 
+import math
 import os
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -10,6 +11,7 @@ from nextword.models.backbone import Backbone
 from nextword.models.family import all_families
 from nextword.models.opened_preset import check_arguments, opened_preset
 from nextword.models.pipeline_model import PipelineModel
+from nextword.models.preprocessor import Preprocessor
 from nextword.models.task_weights import read_task_weights, write_task_weights
 from nextword.presets import builtin_presets
 
@@ -37,13 +39,16 @@ class Task(PipelineModel):
     """The base of models for one purpose: wraps a `Backbone` and a preprocessor.
 
     Attributes:
+        kind: what KerasHub calls the purpose: "CausalLM" of `GPT2CausalLM` and
+            `GPT2CausalLMPreprocessor`.
         backbone: the model without its head.
         preprocessor: turns raw inputs into the backbone's, or None.
         presets: built-in presets of the class and its subclasses, by name.
     """
 
+    kind: ClassVar[str]
     backbone_cls: ClassVar[type[Backbone]]
-    preprocessor_cls: ClassVar[type]
+    preprocessor_cls: ClassVar[type[Preprocessor]]
     presets = _BuiltinPresets()
 
     backbone: Backbone
@@ -148,6 +153,30 @@ class Task(PipelineModel):
             ValueError: the path does not end in ".weights.h5".
         """
         read_task_weights(_weights_path(filepath), self._task_variables())
+
+    def preprocess_samples(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        config = self.backbone.config
+        length = getattr(self.preprocessor, "sequence_length", 0)
+        if config.position_embedding == "learned" and length > (config.context_length or math.inf):
+            raise ValueError(
+                f"The preprocessor makes samples of {length} tokens, and the model has positions "
+                f"for {config.context_length}. Set `preprocessor.sequence_length` to as many or "
+                "fewer."
+            )
+        return super().preprocess_samples(x, y, sample_weight)
+
+    def get_compile_config(self) -> dict[str, Any]:
+        return {**super().get_compile_config(), "is_optimizer_built": self._is_optimizer_built()}
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        others = {name: value for name, value in config.items() if name != "is_optimizer_built"}
+        self.compile(**keras.saving.deserialize_keras_object(others))
+        # Only an optimizer that has been used has variables for the stored values.
+        if config.get("is_optimizer_built") and not self._is_optimizer_built():
+            self.optimizer.build(self.trainable_variables)
+
+    def _is_optimizer_built(self) -> bool:
+        return self.optimizer is not None and self.optimizer.built
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -32,6 +32,7 @@ _HEAD = "token_embedding/reverse_embeddings"
 # Keras numbers the layers of one class from their second: dense, dense_1, dense_2.
 _FIRST_LAYER = re.compile(r"(layers/\w+)_0/")
 _VARIABLES = {"weight": "vars/0", "bias": "vars/1"}
+_WORD_BEGINS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 # States of dropout's random numbers, which old versions of Keras stored with the weights.
 _NO_WEIGHTS = (r".*/seed_generator/vars/0",)
@@ -54,9 +55,13 @@ class KerasClasses:
     tokenizer_cls: type[Tokenizer] | None = None
     tokenizer_roles: tuple[str, ...] = ()
 
-    def module_of(self, part: str) -> str:
-        """Return the module of a class, such as that of the part "causal_lm"."""
-        return f"keras_hub.src.models.{self.module}.{self.module}_{part}"
+    def name_of(self, kind: str) -> str:
+        """Return the name of a class, such as that of the kind "CausalLM"."""
+        return f"{self.prefix}{kind}"
+
+    def module_of(self, kind: str) -> str:
+        """Return the module of a class, such as that of the kind "CausalLM"."""
+        return f"keras_hub.src.models.{self.module}.{self.module}_{snake_case(kind)}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,14 +91,14 @@ class KerasFormat(StoredFormat):
         """
         own = {
             "Backbone": self.backbone_cls,
-            "CausalLM": task,
-            "CausalLMPreprocessor": task.preprocessor_cls,
+            task.kind: task,
+            f"{task.kind}Preprocessor": task.preprocessor_cls,
         }
         names: dict[str, type] = {}
         for classes in self.classes:
-            names |= {f"{classes.prefix}{kind}": cls for kind, cls in own.items()}
+            names |= {classes.name_of(kind): cls for kind, cls in own.items()}
             if classes.tokenizer_cls is not None:
-                names[f"{classes.prefix}Tokenizer"] = classes.tokenizer_cls
+                names[classes.name_of("Tokenizer")] = classes.tokenizer_cls
         return names
 
     def classes_for(self, tokenizer: Tokenizer | None) -> KerasClasses:
@@ -160,7 +165,7 @@ def keras_format(
         return found
 
     return KerasFormat(
-        architectures=tuple(f"{each.prefix}Backbone" for each in classes),
+        architectures=tuple(each.name_of("Backbone") for each in classes),
         arguments=arguments,
         weights=lambda _, config: keras_table(config, names),
         ignored=(*_NO_WEIGHTS, *ignored),
@@ -170,6 +175,16 @@ def keras_format(
         harmless=tuple(harmless),
         unheeded=tuple(unheeded),
     )
+
+
+def snake_case(name: str) -> str:
+    """Return a class's name as KerasHub spells it in modules and layers.
+
+    Example:
+    >>> snake_case("CausalLMPreprocessor")
+    'causal_lm_preprocessor'
+    """
+    return _WORD_BEGINS.sub("_", name).lower()
 
 
 def keras_arguments(checkpoint: Checkpoint, backbone_cls: type[Backbone]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from nextword.models.formats.keras import KerasClasses, KerasFormat
+from nextword.models.formats.keras import KerasClasses, KerasFormat, snake_case
 from nextword.presets.keras_config import (
     PREPROCESSOR,
     TOKENIZER,
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from nextword.models.backbone import Backbone
     from nextword.models.preprocessor import Preprocessor
     from nextword.models.task import Task
-
-_PREPROCESSOR_KEYS = ("sequence_length", "add_start_token", "add_end_token")
 
 
 def serialized_backbone(
@@ -32,7 +30,7 @@ def serialized_backbone(
     """
     config, _ = stored.arguments_to_save(backbone)
     config["dtype"] = serialized_dtype(backbone.dtype_policy.name)
-    return _serialized(classes, "Backbone", "backbone", config)
+    return _serialized(classes, "Backbone", config)
 
 
 def serialized_tokenizer(tokenizer: Tokenizer, classes: KerasClasses) -> dict[str, Any]:
@@ -47,18 +45,27 @@ def serialized_tokenizer(tokenizer: Tokenizer, classes: KerasClasses) -> dict[st
     for role in classes.tokenizer_roles:
         if roles[role] is not None:
             config[role] = roles[role]
-    return _serialized(classes, "Tokenizer", "tokenizer", config)
+    return _serialized(classes, "Tokenizer", config)
 
 
-def serialized_preprocessor(preprocessor: "Preprocessor", classes: KerasClasses) -> dict[str, Any]:
-    """Return what preprocessor.json holds."""
+def serialized_preprocessor(
+    preprocessor: "Preprocessor", task_kind: str, classes: KerasClasses
+) -> dict[str, Any]:
+    """Return what preprocessor.json holds.
+
+    Args:
+        preprocessor: the preprocessor.
+        task_kind: see `Task.kind`.
+        classes: KerasHub's classes to name.
+    """
+    kind = f"{task_kind}Preprocessor"
     config = {
-        **_layer_config(f"{classes.module}_causal_lm_preprocessor", "float32"),
+        **_layer_config(f"{classes.module}_{snake_case(kind)}", "float32"),
         "tokenizer": serialized_tokenizer(preprocessor.tokenizer, classes),
         "config_file": PREPROCESSOR,
-        **{key: getattr(preprocessor, key) for key in _PREPROCESSOR_KEYS},
+        **{key: getattr(preprocessor, key) for key in preprocessor.config_keys},
     }
-    return _serialized(classes, "CausalLMPreprocessor", "causal_lm_preprocessor", config)
+    return _serialized(classes, kind, config)
 
 
 def serialized_task(task: "Task", stored: KerasFormat, classes: KerasClasses) -> dict[str, Any]:
@@ -66,15 +73,10 @@ def serialized_task(task: "Task", stored: KerasFormat, classes: KerasClasses) ->
     preprocessor = task.preprocessor
     config = {
         "backbone": serialized_backbone(task.backbone, stored, classes),
-        "preprocessor": preprocessor and serialized_preprocessor(preprocessor, classes),
+        "preprocessor": preprocessor and serialized_preprocessor(preprocessor, task.kind, classes),
         "name": task.name,
     }
-    return _serialized(classes, "CausalLM", "causal_lm", config)
-
-
-def preprocessor_arguments(config: Any) -> dict[str, Any]:
-    """Return the arguments of a preprocessor that preprocessor.json holds."""
-    return {key: config[key] for key in _PREPROCESSOR_KEYS if key in config}
+    return _serialized(classes, task.kind, config)
 
 
 def _vocabulary_arguments(classes: KerasClasses) -> dict[str, None]:
@@ -89,7 +91,5 @@ def _layer_config(name: str, dtype: str) -> dict[str, Any]:
     return {"name": name, "trainable": True, "dtype": serialized_dtype(dtype)}
 
 
-def _serialized(
-    classes: KerasClasses, kind: str, part: str, config: dict[str, Any]
-) -> dict[str, Any]:
-    return SerializedObject(f"{classes.prefix}{kind}", config).to_json(classes.module_of(part))
+def _serialized(classes: KerasClasses, kind: str, config: dict[str, Any]) -> dict[str, Any]:
+    return SerializedObject(classes.name_of(kind), config).to_json(classes.module_of(kind))
