@@ -50,7 +50,7 @@ def change_config(directory: Path, **changes: Any) -> None:
         ({"rope_parameters": {"rope_type": "yarn"}}, "'rope_type'.*'llama3'.*'yarn'"),
         ({"rope_parameters": {"rope_type": "linear"}}, "lacks the key 'factor'"),
         ({"rope_parameters": [1]}, "'rope_parameters'.*an object"),
-        ({"model_type": "lama"}, "'lama'.*Did you mean 'llama'"),
+        ({"model_type": "lama"}, "'lama', which is not supported yet. Supported .* llama,"),
         ({"head_dim": 7}, "even `head_dim`"),
         ({"vocab_size": 10**7}, r"'model.embed_tokens.weight'.*\(10000000, 32\)"),
         ({"num_hidden_layers": 4}, r"lacks the tensors 'model.layers.3.*and 6 more"),
@@ -173,6 +173,16 @@ def test_random_weights(checkpoint: Path) -> None:
     loaded = np.asarray(lm.backbone.token_embedding.embeddings)
     assert loaded.shape == stored.shape
     assert not np.allclose(loaded, stored)
+
+
+@pytest.mark.parametrize("key", ["dtype", "torch_dtype"])
+def test_random_weights_need_no_stored_ones(checkpoint: Path, key: str) -> None:
+    (checkpoint / "model.safetensors").unlink()
+    change_config(checkpoint, **{"dtype": None, key: "bfloat16"})
+    lm = load(checkpoint, load_weights=False)
+    assert {weight.dtype for weight in lm.weights} == {"bfloat16"}
+    with pytest.raises(PresetError, match="has no weights"):
+        load(checkpoint)
 
 
 def test_weights_are_never_drawn_at_random_before_they_are_loaded(

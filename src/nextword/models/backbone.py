@@ -17,6 +17,7 @@ from nextword.layers import (
     TransformerLayer,
     norm_layer,
 )
+from nextword.presets.class_presets import ClassPresets
 
 
 class Backbone(keras.Model):
@@ -35,6 +36,7 @@ class Backbone(keras.Model):
 
     Attributes:
         config: the decoder's description.
+        presets: the built-in presets that the class can load, by name.
 
     Raises:
         TypeError: an argument is missing or not known.
@@ -42,6 +44,7 @@ class Backbone(keras.Model):
     """
 
     config: DecoderConfig
+    presets = ClassPresets()
 
     @staticmethod
     @abc.abstractmethod
@@ -182,7 +185,7 @@ class Backbone(keras.Model):
         from nextword.models.opened_preset import backbone_arguments, check_arguments, opened_preset
 
         check_arguments(kwargs, backbone_arguments(cls), load_weights=load_weights)
-        with opened_preset(preset, cls, "backbone_cls") as opened:
+        with opened_preset(preset, cls, "backbone_cls", weights=load_weights) as opened:
             backbone: Any = opened.backbone(load_weights=load_weights, **kwargs)
         return backbone
 

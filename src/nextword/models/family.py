@@ -7,7 +7,7 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from nextword.errors import PresetError, did_you_mean
+from nextword.errors import PresetError
 from nextword.layers import DecoderConfig
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.weight_table import WeightTable
@@ -73,7 +73,6 @@ def find_family(checkpoint: Checkpoint) -> tuple[Family, StoredFormat]:
             return family, stored
         known.extend(stored.architectures)
     raise PresetError(
-        f"{checkpoint.name} has the architecture {checkpoint.architecture!r}, which nextword does "
-        f"not know.{did_you_mean(checkpoint.architecture, known)} Known in this file format: "
-        f"{', '.join(sorted(known))}."
+        f"{checkpoint.name} has the architecture {checkpoint.architecture!r}, which is not "
+        f"supported yet. Supported in this file format are {', '.join(sorted(known))}."
     )

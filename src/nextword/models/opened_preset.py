@@ -132,12 +132,14 @@ def opened_preset(
         cls: the class that `from_preset` was called on.
         part: how to get from the family's model to its class of this kind: "backbone_cls",
             "preprocessor_cls", or "" for the model itself.
-        weights: whether the tensors are wanted.
+        weights: whether the tensors are wanted. They are not fetched for a model that cannot be
+            computed or is of another class.
 
     Raises:
         PresetError: the preset cannot be found, is not what it should be, or holds another class.
     """
-    checkpoint = open_checkpoint(resolve_preset(preset), weights=weights)
+    source = resolve_preset(preset)
+    checkpoint = open_checkpoint(source, weights=False)
     try:
         family, stored = find_family(checkpoint)
         held = getattr(family.task, part) if part else family.task
@@ -147,6 +149,9 @@ def opened_preset(
                 f"{checkpoint.name} holds a {held.__name__}, which is no {cls.__name__}. Load it "
                 f"with {held.__name__}.from_preset or {base.__name__}.from_preset."
             )
+        if weights and not checkpoint.tensor_names():  # they are in files of their own
+            checkpoint.close()
+            checkpoint = open_checkpoint(source)
         yield OpenedPreset(checkpoint, family, stored)
     finally:
         checkpoint.close()

@@ -11,6 +11,7 @@ import numpy as np
 from nextword.models.opened_preset import check_arguments, opened_preset
 from nextword.preprocessing import deserialize_tokenizer, serialize_tokenizer
 from nextword.presets import PresetError
+from nextword.presets.class_presets import ClassPresets
 from nextword.tokenizers import Tokenizer
 
 
@@ -25,12 +26,14 @@ class Preprocessor(abc.ABC):
 
     Attributes:
         config_keys: the constructor's arguments besides the tokenizer; each is an attribute, too.
+        presets: the built-in presets that the class can load, by name.
 
     Raises:
         ValueError: `sequence_length` is not a positive integer.
     """
 
     config_keys: ClassVar[tuple[str, ...]] = ("sequence_length",)
+    presets = ClassPresets()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

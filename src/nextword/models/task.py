@@ -8,31 +8,11 @@ from typing import Any, ClassVar, Self
 import keras
 
 from nextword.models.backbone import Backbone
-from nextword.models.family import all_families
 from nextword.models.opened_preset import check_arguments, opened_preset
 from nextword.models.pipeline_model import PipelineModel
 from nextword.models.preprocessor import Preprocessor
 from nextword.models.task_weights import read_task_weights, write_task_weights
-from nextword.presets import builtin_presets
-
-
-class _BuiltinPresets:
-    """A class property: the built-in presets of a class and its subclasses."""
-
-    def __get__(self, instance: Any, owner: "type[Task]") -> dict[str, dict[str, Any]]:
-        own = {name for name, family in all_families().items() if issubclass(family.task, owner)}
-        return {
-            name: {
-                "metadata": {
-                    "description": preset.description,
-                    "params": preset.params,
-                    "path": preset.family,
-                },
-                "handle": preset.handle,
-            }
-            for name, preset in builtin_presets().items()
-            if preset.family in own
-        }
+from nextword.presets.class_presets import ClassPresets
 
 
 class Task(PipelineModel):
@@ -43,13 +23,13 @@ class Task(PipelineModel):
             `GPT2CausalLMPreprocessor`.
         backbone: the model without its head.
         preprocessor: turns raw inputs into the backbone's, or None.
-        presets: built-in presets of the class and its subclasses, by name.
+        presets: the built-in presets that the class can load, by name.
     """
 
     kind: ClassVar[str]
     backbone_cls: ClassVar[type[Backbone]]
     preprocessor_cls: ClassVar[type[Preprocessor]]
-    presets = _BuiltinPresets()
+    presets = ClassPresets()
 
     backbone: Backbone
     preprocessor: Any
@@ -84,7 +64,7 @@ class Task(PipelineModel):
         check_arguments(
             kwargs, ("dtype", "preprocessor", "sequence_length", "name"), load_weights=load_weights
         )
-        with opened_preset(preset, cls, "") as opened:
+        with opened_preset(preset, cls, "", weights=load_weights) as opened:
             if "preprocessor" in kwargs:
                 preprocessor = kwargs["preprocessor"]
             else:

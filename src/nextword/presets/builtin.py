@@ -1,4 +1,7 @@
-"""The presets that have a name of their own, held as data in `builtin.json`."""
+"""The presets that have a name of their own, held as data in `builtin.json`.
+
+They are nextword's default and the text models of KerasHub, under KerasHub's names.
+"""
 
 import functools
 import json
@@ -16,7 +19,7 @@ class BuiltinPreset:
         handle: where the files are, as `resolve_preset` reads it.
         description: one sentence for people.
         params: the number of the model's parameters.
-        family: the family in `nextword.models.families` that computes it.
+        family: what KerasHub calls its family, which is the folder of its classes there.
         sha256: the hash of the file that a `pypi://` handle names, in hexadecimal.
     """
 
@@ -26,12 +29,17 @@ class BuiltinPreset:
     family: str
     sha256: str | None = None
 
+    @property
+    def is_on_kaggle(self) -> bool:
+        """Whether the files are on Kaggle."""
+        return self.handle.startswith("kaggle://")
+
 
 def builtin_presets() -> dict[str, BuiltinPreset]:
     """Return the built-in presets by name, in the order they are listed to users.
 
-    >>> builtin_presets()[DEFAULT_PRESET].family
-    'llama'
+    >>> builtin_presets()["gpt2_base_en"].handle
+    'kaggle://keras/gpt2/keras/gpt2_base_en/3'
     """
     return dict(_load())
 

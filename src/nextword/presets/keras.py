@@ -11,7 +11,7 @@ from nextword.presets.h5_files import read_h5_header, write_h5_files
 from nextword.presets.handles import show
 from nextword.presets.json_files import read_json
 from nextword.presets.keras_config import CONFIG, read_serialized, write_json
-from nextword.presets.stored_tensors import StoredTensor, StoredTensors
+from nextword.presets.stored_tensors import FLOATS, StoredTensor, StoredTensors
 
 if TYPE_CHECKING:
     from nextword.presets.sources import PresetSource
@@ -62,8 +62,10 @@ class KerasCheckpoint(StoredTensors):
         """The dtype of most elements of the matrices, or the mixed policy that they were saved in.
 
         A mixed policy computes in another dtype than it stores, which the tensors cannot tell.
+        Without tensors the policy is all there is to go by.
         """
-        return self._policy if self._policy in _MIXED else super().dtype
+        known = _MIXED if self._tensors else (*_MIXED, *FLOATS)
+        return self._policy if self._policy and self._policy in known else super().dtype
 
     def _read_policy(self) -> str | None:
         policy = self.config.get("dtype")

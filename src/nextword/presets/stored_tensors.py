@@ -21,6 +21,7 @@ _DTYPES = {
     "F16": np.dtype(np.float16),
     "BF16": np.dtype(ml_dtypes.bfloat16),
 }
+FLOATS = tuple(dtype.name for dtype in _DTYPES.values())
 
 
 @dataclass(frozen=True)

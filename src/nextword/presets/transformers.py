@@ -12,7 +12,7 @@ from nextword.errors import PresetError
 from nextword.presets.handles import show
 from nextword.presets.json_files import read_json
 from nextword.presets.safetensors_files import read_safetensors_header
-from nextword.presets.stored_tensors import StoredTensor, StoredTensors
+from nextword.presets.stored_tensors import FLOATS, StoredTensor, StoredTensors
 
 if TYPE_CHECKING:
     from nextword.presets.sources import PresetSource
@@ -59,6 +59,12 @@ class TransformersCheckpoint(StoredTensors):
         self.architecture = self._architecture()
         self._check_not_quantized()
         super().__init__(source.name, self._stored() if weights else [])
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of most elements of the matrices, or what config.json says without tensors."""
+        declared: Any = self.config.get("dtype") or self.config.get("torch_dtype")
+        return declared if declared in FLOATS and not self._tensors else super().dtype
 
     @cached_property
     def generation_config(self) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nextword.errors import PresetError, did_you_mean
+from nextword.presets.class_presets import ClassPresets
 from nextword.tokenizers.assets import CONFIGURATION_FILES, write_configuration
 from nextword.tokenizers.chat_template import ChatTemplate
 
@@ -26,11 +27,13 @@ class SavedTokenizer(ABC):
         asset_files: names of the files with the vocabulary, as KerasHub's presets have them.
         own_asset_files: names of the files that `save_assets` may write beside them.
         config_keys: keys of `get_config`, which are arguments of the constructor.
+        presets: the built-in presets that the class can load, by name.
     """
 
     asset_files: ClassVar[tuple[str, ...]] = ()
     own_asset_files: ClassVar[tuple[str, ...]] = CONFIGURATION_FILES
     config_keys: ClassVar[tuple[str, ...]] = ("sequence_length",)
+    presets = ClassPresets()
 
     end_token_ids: tuple[int, ...]
     add_start_token: bool

@@ -14,7 +14,7 @@ from typing import Any
 
 from nextword.layers import DecoderConfig
 from nextword.models.backbone import Backbone
-from nextword.models.family import StoredFormat
+from nextword.models.family import StoredFormat, all_families
 from nextword.models.formats.decoder_tables import LayerNames, decoder_table
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader, keras_settings
@@ -133,6 +133,18 @@ class KerasFormat(StoredFormat):
         wrong = [name for name in described if name in ours and name not in self.harmless]
         wrong += [name for name in self.unheeded if described[name] != parameters[name].default]
         return arguments, wrong
+
+
+def families_of(cls: type) -> set[str]:
+    """Return what KerasHub calls the families that have a class, or a subclass of it."""
+    names: set[str] = set()
+    for family in all_families().values():
+        stored = family.formats.get("keras")
+        for classes in stored.classes if isinstance(stored, KerasFormat) else ():
+            own = (family.task, family.task.backbone_cls, family.task.preprocessor_cls)
+            if any(issubclass(each, cls) for each in (*own, classes.tokenizer_cls) if each):
+                names.add(classes.module)
+    return names
 
 
 def keras_format(
