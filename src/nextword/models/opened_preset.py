@@ -243,7 +243,7 @@ def _keras_tokenizer(source: PresetSource, known: tuple[KerasClasses, ...]) -> T
             "`preprocessor=None` to load the model without one."
         )
     serialized = read_serialized(path)
-    by_name = {f"{classes.prefix}Tokenizer": classes for classes in known}
+    by_name = {classes.name_of("Tokenizer"): classes for classes in known}
     classes = by_name.get(serialized.class_name)
     if classes is None or classes.tokenizer_cls is None:
         raise PresetError(

@@ -144,7 +144,7 @@ class PresetWriter:
         known = self._classes.tokenizer_cls
         if known is None or not all((assets / name).is_file() for name in known.asset_files):
             warnings.warn(
-                f"KerasHub's {self._classes.prefix}Tokenizer is of another kind than the "
+                f"KerasHub's {self._classes.name_of('Tokenizer')} is of another kind than the "
                 f"{type(preprocessor.tokenizer).__name__} of this model: KerasHub will refuse the "
                 "preset. nextword will load it exactly.",
                 stacklevel=4,
@@ -192,12 +192,12 @@ class PresetWriter:
             yield f"holds a {TASK_WEIGHTS}, which belongs to a whole model"
 
     def _adopt_classes(self, directory: Path) -> None:
-        """Name a backbone as the preprocessor beside it, whose tokenizer decides the classes."""
-        path = directory / PREPROCESSOR
+        """Name a backbone as the tokenizer beside it, which decides the classes."""
+        path = directory / TOKENIZER
         if self._preprocessor is None and self._task is None and path.is_file():
             class_name = read_serialized(path).class_name
             for classes in self._stored.classes:
-                if class_name == classes.name_of(self._kinds[PREPROCESSOR]):
+                if class_name == classes.name_of(self._kinds[TOKENIZER]):
                     self._classes = classes
 
     def _differs(self, other: SerializedObject) -> bool:

@@ -78,11 +78,7 @@ class ConfigReader:
 
     def number(self, key: str, default: Any = _REQUIRED) -> Any:
         """Return a finite positive number, or `default` where the key is absent or null."""
-
-        def accepts(value: Any) -> bool:
-            return type(value) in (int, float) and math.isfinite(value) and value > 0
-
-        value = self._value(key, default, "a finite positive number", accepts)
+        value = self._value(key, default, "a finite positive number", _is_positive)
         return float(value) if type(value) is int else value
 
     def fraction(self, key: str, default: Any = _REQUIRED) -> Any:
@@ -96,6 +92,14 @@ class ConfigReader:
     def boolean(self, key: str, default: Any = _REQUIRED) -> Any:
         """Return true or false, or `default` where the key is absent or null."""
         return self._value(key, default, "true or false", lambda value: type(value) is bool)
+
+    def booleans(self, key: str, default: Any = _REQUIRED) -> Any:
+        """Return a list of true and false, or `default` where the key is absent or null."""
+        return self._list(key, default, "true and false", lambda value: type(value) is bool)
+
+    def numbers(self, key: str, default: Any = _REQUIRED) -> Any:
+        """Return a list of finite positive numbers, or `default` where the key is absent or null."""
+        return self._list(key, default, "finite positive numbers", _is_positive)
 
     def choice(self, key: str, choices: Collection[Any], default: Any = _REQUIRED) -> Any:
         """Return one of `choices`, or `default` where the key is absent or null."""
@@ -151,6 +155,12 @@ class ConfigReader:
                 f"the model computes: {', '.join(unread[:5])}."
             )
 
+    def _list(self, key: str, default: Any, expected: str, accepts: Callable[[Any], bool]) -> Any:
+        def accepts_list(value: Any) -> bool:
+            return isinstance(value, list) and all(map(accepts, value))
+
+        return self._value(key, default, f"a list of {expected}", accepts_list)
+
     def _value(self, key: str, default: Any, expected: str, accepts: Callable[[Any], bool]) -> Any:
         self._known.add(key)
         value = self._config.get(key)
@@ -187,6 +197,10 @@ def gguf_settings(checkpoint: Checkpoint) -> ConfigReader:
         if key.startswith(prefix)
     }
     return ConfigReader(settings, name=checkpoint.name)
+
+
+def _is_positive(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and value > 0
 
 
 def _shortened(value: Any, limit: int = 60) -> str:

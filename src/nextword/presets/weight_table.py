@@ -29,13 +29,13 @@ class Layout(Protocol):
 
 @dataclass(frozen=True)
 class Transposed:
-    """Stored `[in, out]`, held `[out, in]`."""
+    """Stored `[..., in, out]`, held `[..., out, in]`; a bias, of one axis, stays as it is."""
 
     def read(self, tensor: np.ndarray) -> np.ndarray:
-        return tensor.T  # a bias, which has one axis, stays as it is
+        return tensor.swapaxes(-2, -1) if tensor.ndim > 1 else tensor
 
     def write(self, value: np.ndarray) -> np.ndarray:
-        return value.T
+        return self.read(value)
 
 
 @dataclass(frozen=True)

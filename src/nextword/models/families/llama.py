@@ -21,7 +21,7 @@ from nextword.models.formats.decoder_tables import (
     transformers_table,
 )
 from nextword.models.formats.gguf import gguf_arguments, linear_rotary_scaling
-from nextword.models.formats.keras import KerasClasses, keras_format
+from nextword.models.formats.keras import KerasClasses, decoder_names, keras_format
 from nextword.models.formats.transformers import decoder_arguments, rotary_section
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import gguf_settings, transformers_settings
@@ -153,22 +153,6 @@ class LlamaCausalLM(CausalLM):
     preprocessor_cls = LlamaCausalLMPreprocessor
 
 
-_KERAS_LAYER = "layers/llama_transformer_decoder_{i}"
-KERAS_NAMES = {
-    "token_embedding": "layers/reversible_embedding",
-    "output_norm": "layers/llama_layer_norm",
-    "self_attention_norm": f"{_KERAS_LAYER}/_self_attention_layernorm",
-    "self_attention/query": f"{_KERAS_LAYER}/_self_attention_layer/_query_dense",
-    "self_attention/key": f"{_KERAS_LAYER}/_self_attention_layer/_key_dense",
-    "self_attention/value": f"{_KERAS_LAYER}/_self_attention_layer/_value_dense",
-    "self_attention/attention_output": f"{_KERAS_LAYER}/_self_attention_layer/_output_dense",
-    "feed_forward_norm": f"{_KERAS_LAYER}/_feedforward_layernorm",
-    "feed_forward/gate": f"{_KERAS_LAYER}/_feedforward_gate_dense",
-    "feed_forward/intermediate": f"{_KERAS_LAYER}/_feedforward_intermediate_dense",
-    "feed_forward/feed_forward_output": f"{_KERAS_LAYER}/_feedforward_output_dense",
-}
-
-
 def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     config = transformers_settings(checkpoint)
     arguments = decoder_arguments(config, context_length=2048) | {
@@ -224,7 +208,7 @@ FAMILY = Family(
         ),
         "keras": keras_format(
             LlamaBackbone,
-            KERAS_NAMES,
+            decoder_names("llama_transformer_decoder", "llama_layer_norm"),
             KerasClasses(
                 prefix="Llama3",
                 module="llama3",

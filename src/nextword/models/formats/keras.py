@@ -5,11 +5,12 @@ they are laid out, and what the constructor's arguments may be, follows from the
 """
 
 import dataclasses
+import functools
 import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from nextword.layers import DecoderConfig
@@ -33,6 +34,8 @@ _HEAD = "token_embedding/reverse_embeddings"
 _FIRST_LAYER = re.compile(r"(layers/\w+)_0/")
 _VARIABLES = {"weight": "vars/0", "bias": "vars/1"}
 _WORD_BEGINS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+# Arguments that may be 0, as other numbers may not.
+_RATE = re.compile("dropout|noise|coef")
 
 # States of dropout's random numbers, which old versions of Keras stored with the weights.
 _NO_WEIGHTS = (r".*/seed_generator/vars/0",)
@@ -46,17 +49,21 @@ class KerasClasses:
         prefix: what their names begin with: "GPT2" of `GPT2Backbone`, `GPT2CausalLM`,
             `GPT2CausalLMPreprocessor` and `GPT2Tokenizer`.
         module: the name of their modules: "gpt2" of `keras_hub.src.models.gpt2.gpt2_backbone`.
-        tokenizer_cls: what `<prefix>Tokenizer` is here; None where it is of no known kind.
-        tokenizer_roles: arguments of `<prefix>Tokenizer` that name its tokens with a role.
+        tokenizer_cls: what their tokenizer is here; None where it is of no known kind.
+        tokenizer_name: the name of their tokenizer where it is not `<prefix>Tokenizer`.
+        tokenizer_roles: arguments of their tokenizer that name its tokens with a role.
     """
 
     prefix: str
     module: str
     tokenizer_cls: type[Tokenizer] | None = None
+    tokenizer_name: str | None = None
     tokenizer_roles: tuple[str, ...] = ()
 
     def name_of(self, kind: str) -> str:
         """Return the name of a class, such as that of the kind "CausalLM"."""
+        if kind == "Tokenizer" and self.tokenizer_name is not None:
+            return self.tokenizer_name
         return f"{self.prefix}{kind}"
 
     def module_of(self, kind: str) -> str:
@@ -160,8 +167,9 @@ def keras_format(
     Args:
         backbone_cls: the family's backbone. Arguments that KerasHub's backbone has must have the
             same names here, and those it does not have must be keyword-only.
-        names: paths of the layers in the weight file, without `vars/0` and the like; `_{i}` stands
-            for the number of a layer. The head, if it is not tied, goes with "token_embedding".
+        names: paths of the layers in the weight file, without `vars/0` and the like unless one
+            layer there is several here; `_{i}` stands for the number of a layer. The head, if it
+            is not tied, goes with "token_embedding".
         *classes: KerasHub's classes, the most usual first.
         harmless: see `KerasFormat`.
         unheeded: see `KerasFormat`.
@@ -177,7 +185,7 @@ def keras_format(
         return found
 
     return KerasFormat(
-        architectures=tuple(each.name_of("Backbone") for each in classes),
+        architectures=tuple(dict.fromkeys(each.name_of("Backbone") for each in classes)),
         arguments=arguments,
         weights=lambda _, config: keras_table(config, names),
         ignored=(*_NO_WEIGHTS, *ignored),
@@ -213,25 +221,65 @@ def keras_arguments(checkpoint: Checkpoint, backbone_cls: type[Backbone]) -> dic
     annotations = typing.get_type_hints(backbone_cls.describe)
     arguments = {}
     for name, parameter in inspect.signature(backbone_cls.describe).parameters.items():
+        kinds = _kinds(annotations[name])
         required = {} if parameter.default is inspect.Parameter.empty else {"default": None}
-        value = _reader(config, name, annotations[name])(name, **required)
-        if value is not None:
+        value = _reader(config, name, *(kinds - {types.NoneType}))(name, **required)
+        # Null is a value of its own where it is not the default: a window of no width.
+        if value is not None or (types.NoneType in kinds and config.is_null(name)):
             arguments[name] = value
     config.check_all_read()
     return arguments
 
 
-def _reader(config: ConfigReader, name: str, annotation: Any) -> Callable[..., Any]:
-    is_union = isinstance(annotation, types.UnionType)
-    kinds = set(typing.get_args(annotation)) if is_union else {annotation}
-    kinds -= {types.NoneType}
-    if kinds == {bool}:
-        return config.boolean
-    if kinds == {int}:
-        return config.integer
-    if kinds == {float}:
-        return config.fraction if name.endswith("dropout") else config.number
-    raise TypeError(f"No way is known to read the argument {name!r} of type {annotation}.")
+def _kinds(annotation: Any) -> set[Any]:
+    """Return the types that an argument may have."""
+    is_union = typing.get_origin(annotation) in (types.UnionType, typing.Union)
+    return set(typing.get_args(annotation)) if is_union else {annotation}
+
+
+def _reader(config: ConfigReader, name: str, kind: Any) -> Callable[..., Any]:
+    """Return what reads an argument of one type."""
+    if typing.get_origin(kind) is typing.Literal:
+        return functools.partial(config.choice, choices=typing.get_args(kind))
+    readers: dict[Any, Callable[..., Any]] = {
+        bool: config.boolean,
+        int: config.integer,
+        float: config.fraction if _RATE.search(name) else config.number,
+        Sequence[bool]: config.booleans,
+        Sequence[float]: config.numbers,
+    }
+    return readers[kind]
+
+
+def decoder_names(decoder: str, output_norm: str) -> dict[str, str]:
+    """Return what KerasHub calls the layers of most decoders with a gated feed-forward network.
+
+    Args:
+        decoder: what the file calls a transformer layer: its class's name in snake case.
+        output_norm: what the file calls the last normalization.
+
+    Example:
+    >>> names = decoder_names("llama_transformer_decoder", "llama_layer_norm")
+    >>> names["output_norm"], names["feed_forward/gate"]
+    ('layers/llama_layer_norm', 'layers/llama_transformer_decoder_{i}/_feedforward_gate_dense')
+    """
+    layer = f"layers/{decoder}_{{i}}"
+    attention = f"{layer}/_self_attention_layer"
+    return {
+        "token_embedding": "layers/reversible_embedding",
+        "output_norm": f"layers/{output_norm}",
+        "self_attention_norm": f"{layer}/_self_attention_layernorm",
+        "self_attention/query": f"{attention}/_query_dense",
+        "self_attention/key": f"{attention}/_key_dense",
+        "self_attention/value": f"{attention}/_value_dense",
+        "self_attention/query_norm": f"{attention}/_query_dense_layer_norm",
+        "self_attention/key_norm": f"{attention}/_key_dense_layer_norm",
+        "self_attention/attention_output": f"{attention}/_output_dense",
+        "feed_forward_norm": f"{layer}/_feedforward_layernorm",
+        "feed_forward/gate": f"{layer}/_feedforward_gate_dense",
+        "feed_forward/intermediate": f"{layer}/_feedforward_intermediate_dense",
+        "feed_forward/feed_forward_output": f"{layer}/_feedforward_output_dense",
+    }
 
 
 def keras_table(config: DecoderConfig, names: LayerNames) -> WeightTable:
@@ -279,4 +327,4 @@ def _variable(name: str, path: str) -> str:
     layer, _, kind = name.rpartition(".")
     if path.startswith("transformer_layer_0/"):
         layer = _FIRST_LAYER.sub(r"\1/", layer, count=1)
-    return f"{layer}/{_VARIABLES[kind]}"
+    return layer if "/vars/" in layer else f"{layer}/{_VARIABLES[kind]}"
