@@ -5,12 +5,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jax
 import keras
 import numpy as np
 import sentencepiece
 
 SPECIAL = [
     "<|endoftext|>",
+    "<|im_end|>",
+    "<s>",
+    "</s>",
     "<|begin_of_text|>",
     "<|end_of_text|>",
     "<|eot_id|>",
@@ -18,10 +22,17 @@ SPECIAL = [
     "<|end_header_id|>",
 ]
 VOCABULARY = {token: id for id, token in enumerate([*SPECIAL, *"abcdeĠ", "ab", "Ġc", "abc"])}
+TEKKEN_PATTERN = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 MERGES = ["a b", "Ġ c", "ab c"]
 
 _SIZES = {"vocabulary_size": 23, "num_layers": 2, "hidden_dim": 16, "intermediate_dim": 24}
 _LLAMA = _SIZES | {"num_query_heads": 4, "num_key_value_heads": 2}
+# Shorter than the texts of the tests.
+_WINDOWED = _LLAMA | {"sliding_window": 6}
 _SCALED = {
     "rope_max_wavelength": 5e5,
     "rope_frequency_adjustment_factor": 8.0,
@@ -37,8 +48,9 @@ def sentence_piece_proto() -> bytes:
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(["abc ab", "abcd ab abcde"]),
         model_writer=model,
-        vocab_size=17,
+        vocab_size=19,
         model_type="bpe",
+        control_symbols=["<|endoftext|>", "<|end|>"],
         minloglevel=2,
     )
     return model.getvalue()
@@ -50,6 +62,8 @@ class Case:
 
     prefix: str
     arguments: dict[str, Any] = field(default_factory=dict)
+    tokenizer: str | None = None
+    """The tokenizer, where it is not `<prefix>Tokenizer`."""
 
     def cls(self, kind: str) -> Any:
         """Return one of KerasHub's classes."""
@@ -65,14 +79,21 @@ class Case:
         for weight in backbone.weights:
             value = np.asarray(weight).astype("float32")
             weight.assign(3 * value + 0.2 * random.normal(size=weight.shape))
-        if self.prefix == "Llama":
-            tokenizer = self.cls("Tokenizer")(proto=sentence_piece_proto())
-        else:
-            tokenizer = self.cls("Tokenizer")(vocabulary=VOCABULARY, merges=MERGES)
         preprocessor = self.cls("CausalLMPreprocessor")(
-            tokenizer, sequence_length=12, add_end_token=False
+            self.make_tokenizer(), sequence_length=12, add_end_token=False
         )
         return self.cls("CausalLM")(backbone, preprocessor)
+
+    def make_tokenizer(self) -> Any:
+        """Return a small tokenizer."""
+        import keras_hub
+
+        cls = getattr(keras_hub.models, self.tokenizer or f"{self.prefix}Tokenizer")
+        if issubclass(cls, keras_hub.models.MistralTekkenTokenizer):
+            return cls(vocabulary=VOCABULARY, merges=MERGES, split_pattern=TEKKEN_PATTERN)
+        if issubclass(cls, keras_hub.tokenizers.SentencePieceTokenizer):
+            return cls(proto=sentence_piece_proto())
+        return cls(vocabulary=VOCABULARY, merges=MERGES)
 
 
 CASES = {
@@ -81,6 +102,13 @@ CASES = {
     "llama3": Case("Llama3", _LLAMA | {"layer_norm_epsilon": 1e-5, "num_key_value_heads": 1}),
     "llama3-tied": Case("Llama3", _LLAMA | {"tie_word_embeddings": True}),
     "llama3-scaled": Case("Llama3", _LLAMA | _SCALED),
+    "mistral": Case("Mistral", _WINDOWED | {"head_dim": 6}),
+    "mistral-tekken": Case("Mistral", _WINDOWED, tokenizer="MistralTekkenTokenizer"),
+    "mixtral": Case("Mixtral", _WINDOWED | {"num_experts": 5, "rope_scaling_factor": 2.0}),
+    "qwen": Case("Qwen", _LLAMA | {"rope_scaling_factor": 2.0}),
+    "qwen-head": Case("Qwen", _LLAMA | {"tie_word_embeddings": False, "rope_max_wavelength": 1e6}),
+    "qwen3": Case("Qwen3", _LLAMA | {"head_dim": 8, "layer_norm_epsilon": 1e-5}),
+    "phi3": Case("Phi3", _LLAMA | {"rope_max_wavelength": 5e5, "max_sequence_length": 64}),
 }
 TINY_SHARDS = 3000 / 2**30
 
@@ -89,7 +117,9 @@ def logits(model: Any) -> np.ndarray:
     """Return the logits of a model, of either library, for two rows with padding."""
     token_ids = np.random.default_rng(1).integers(0, 23, (2, 20))
     padding_mask = np.arange(20) < np.array([[20], [13]])
-    outputs = model({"token_ids": token_ids, "padding_mask": padding_mask})
+    # One program compiles faster than all its operations do.
+    call = jax.jit(model) if keras.backend.backend() == "jax" else model
+    outputs = call({"token_ids": token_ids, "padding_mask": padding_mask})
     return np.where(padding_mask[..., None], np.asarray(outputs).astype("float32"), 0)
 
 

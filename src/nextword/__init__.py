@@ -28,3 +28,17 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+def family_tokenizers() -> "dict[str, type[tokenizers.Tokenizer]]":
+    """Return the tokenizers of all families by name.
+
+    `nextword.tokenizers` shows them, too. They are declared in a room above it, so it asks here.
+
+    Example:
+    >>> family_tokenizers()["GPT2Tokenizer"].default_split
+    'gpt-2'
+    """
+    models, tokenizers = __getattr__("models"), __getattr__("tokenizers")
+    classes = {name: getattr(models, name) for name in dir(models)}
+    return {name: cls for name, cls in classes.items() if issubclass(cls, tokenizers.Tokenizer)}

@@ -1,5 +1,6 @@
 """Presets move between KerasHub and nextword, in both directions, with the same logits."""
 
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,10 @@ JOURNEYS = [
     ("llama", "float32"),
     ("llama3-tied", "bfloat16"),
     ("llama3-scaled", "float32"),
+    *itertools.product(["mistral", "mixtral", "qwen3", "phi3"], ["float32", "bfloat16"]),
+    ("mistral-tekken", "float32"),
+    ("qwen", "float32"),
+    ("qwen-head", "bfloat16"),
 ]
 
 

@@ -98,7 +98,7 @@ class ConfigReader:
         return self._list(key, default, "true and false", lambda value: type(value) is bool)
 
     def numbers(self, key: str, default: Any = _REQUIRED) -> Any:
-        """Return a list of finite positive numbers, or `default` where the key is absent or null."""
+        """Return a list of positive numbers, or `default` where the key is absent or null."""
         return self._list(key, default, "finite positive numbers", _is_positive)
 
     def choice(self, key: str, choices: Collection[Any], default: Any = _REQUIRED) -> Any:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # What a Keras layer's configuration holds and a tokenizer, which is none here, has no use for.
 _LAYER_KEYS = frozenset(["name", "trainable", "dtype", "config_file"])
 
+_TEXTS = ("suffix_indicator", "oov_token", "split_pattern")
 _MAX_SEQUENCE = 1 << 24  # every text takes so much memory
 
 
@@ -144,4 +145,4 @@ def _is_valid(key: str, value: Any) -> bool:
         return value is None or (type(value) is int and 0 < value <= _MAX_SEQUENCE)
     if key in ("unsplittable_tokens", "special_tokens"):
         return value is None or (isinstance(value, list) and set(map(type, value)) <= {str})
-    return isinstance(value, str if key in ("suffix_indicator", "oov_token") else bool)
+    return isinstance(value, str if key in _TEXTS else bool)

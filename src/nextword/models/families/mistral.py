@@ -1,17 +1,22 @@
 """Mistral (https://arxiv.org/abs/2310.06825) and Ministral."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
 
+from nextword.errors import PresetError
 from nextword.layers import DecoderConfig, LinearScaling, RotaryConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family, StoredFormat
 from nextword.models.formats.decoder_tables import TRANSFORMERS_IGNORED, transformers_table
+from nextword.models.formats.keras import KerasClasses, decoder_names, keras_format
 from nextword.models.formats.transformers import decoder_arguments, linear_rotary, sliding_layers
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import transformers_settings
+from nextword.tokenizers import BytePairTokenizer, SentencePieceTokenizer
+from nextword.tokenizers.pre_tokenizers import split_rules
 
 
 class MistralBackbone(Backbone):
@@ -85,6 +90,48 @@ class MistralBackbone(Backbone):
         )
 
 
+class MistralTokenizer(SentencePieceTokenizer):
+    """Mistral's SentencePiece model; see `SentencePieceTokenizer`."""
+
+    role_tokens: ClassVar[Mapping[str, str]] = {"bos_token": "<s>", "eos_token": "</s>"}
+
+
+class MistralTekkenTokenizer(BytePairTokenizer):
+    """The byte-level byte-pair encoding of Mistral's later models, named Tekken.
+
+    Args:
+        vocabulary: see `BytePairTokenizer`.
+        merges: see `BytePairTokenizer`.
+        split_pattern: the regular expression that text is split by; there is but this one.
+        sequence_length: see `Tokenizer`.
+        add_prefix_space: must be False.
+    """
+
+    default_split = "tekken"
+    role_tokens: ClassVar[Mapping[str, str]] = {"bos_token": "<s>", "eos_token": "</s>"}
+    config_keys: ClassVar[tuple[str, ...]] = (
+        "sequence_length",
+        "add_prefix_space",
+        "split_pattern",
+    )
+    (split_pattern,) = split_rules(default_split).steps
+
+    def __init__(
+        self,
+        vocabulary: Mapping[str, int] | str | Path,
+        merges: Iterable[str] | str | Path,
+        split_pattern: str | None = None,
+        sequence_length: int | None = None,
+        add_prefix_space: bool = False,
+    ) -> None:
+        if split_pattern not in (None, self.split_pattern):
+            raise PresetError(
+                f"`split_pattern` must be {self.split_pattern!r}. Received: "
+                f"split_pattern={split_pattern!r:.200}."
+            )
+        super().__init__(vocabulary, merges, sequence_length, add_prefix_space)
+
+
 class MistralCausalLMPreprocessor(CausalLMPreprocessor):
     """Turns text into the inputs of a `MistralCausalLM`; see `CausalLMPreprocessor`."""
 
@@ -116,6 +163,18 @@ FAMILY = Family(
             arguments=_transformers_arguments,
             weights=transformers_table,
             ignored=TRANSFORMERS_IGNORED,
+        ),
+        "keras": keras_format(
+            MistralBackbone,
+            decoder_names("mistral_transformer_decoder", "mistral_layer_normalization"),
+            KerasClasses(prefix="Mistral", module="mistral", tokenizer_cls=MistralTokenizer),
+            KerasClasses(
+                prefix="Mistral",
+                module="mistral",
+                tokenizer_cls=MistralTekkenTokenizer,
+                tokenizer_name="MistralTekkenTokenizer",
+            ),
+            harmless=("context_length",),
         ),
     },
 )

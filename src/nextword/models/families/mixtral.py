@@ -1,6 +1,7 @@
 """Mixtral (https://arxiv.org/abs/2401.04088)."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from nextword.layers import DecoderConfig, LinearScaling, RotaryConfig
 from nextword.models.backbone import Backbone
@@ -12,10 +13,12 @@ from nextword.models.formats.decoder_tables import (
     TRANSFORMERS_NAMES,
     decoder_table,
 )
+from nextword.models.formats.keras import KerasClasses, decoder_names, keras_format
 from nextword.models.formats.transformers import decoder_arguments, linear_rotary
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import transformers_settings
 from nextword.presets.weight_table import WeightTable
+from nextword.tokenizers import SentencePieceTokenizer
 
 
 class MixtralBackbone(Backbone):
@@ -104,6 +107,12 @@ class MixtralBackbone(Backbone):
         )
 
 
+class MixtralTokenizer(SentencePieceTokenizer):
+    """Mixtral's SentencePiece model; see `SentencePieceTokenizer`."""
+
+    role_tokens: ClassVar[Mapping[str, str]] = {"bos_token": "<s>", "eos_token": "</s>"}
+
+
 class MixtralCausalLMPreprocessor(CausalLMPreprocessor):
     """Turns text into the inputs of a `MixtralCausalLM`; see `CausalLMPreprocessor`."""
 
@@ -121,6 +130,20 @@ _TRANSFORMERS_NAMES = TRANSFORMERS_NAMES | {
     "feed_forward/gate": f"{_EXPERTS}.experts.*.w1",
     "feed_forward/intermediate": f"{_EXPERTS}.experts.*.w3",
     "feed_forward/feed_forward_output": f"{_EXPERTS}.experts.*.w2",
+}
+
+
+_KERAS_ATTENTION = "layers/mixtral_transformer_decoder_{i}/_self_attention_layer"
+_KERAS_EXPERTS = "layers/mixtral_transformer_decoder_{i}/_sparse_moe_block"
+_KERAS_NAMES = decoder_names("mixtral_transformer_decoder", "mixtral_layer_normalization") | {
+    "self_attention/query": f"{_KERAS_ATTENTION}/query_dense",
+    "self_attention/key": f"{_KERAS_ATTENTION}/key_dense",
+    "self_attention/value": f"{_KERAS_ATTENTION}/value_dense",
+    "self_attention/attention_output": f"{_KERAS_ATTENTION}/output_dense",
+    "feed_forward/router": f"{_KERAS_EXPERTS}/_sparse_feedforward_gate_dense",
+    "feed_forward/gate": f"{_KERAS_EXPERTS}/expert_bank/vars/0",
+    "feed_forward/intermediate": f"{_KERAS_EXPERTS}/expert_bank/vars/1",
+    "feed_forward/feed_forward_output": f"{_KERAS_EXPERTS}/expert_bank/vars/2",
 }
 
 
@@ -150,6 +173,12 @@ FAMILY = Family(
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=TRANSFORMERS_IGNORED,
+        ),
+        "keras": keras_format(
+            MixtralBackbone,
+            _KERAS_NAMES,
+            KerasClasses(prefix="Mixtral", module="mixtral", tokenizer_cls=MixtralTokenizer),
+            harmless=("context_length",),
         ),
     },
 )

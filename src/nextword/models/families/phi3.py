@@ -1,7 +1,7 @@
 """Phi-3 (https://arxiv.org/abs/2404.14219), Phi-3.5 and Phi-4."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 from nextword.errors import PresetError
 from nextword.layers import DecoderConfig, RotaryConfig
@@ -18,10 +18,12 @@ from nextword.models.formats.decoder_tables import (
     query_key_value,
 )
 from nextword.models.formats.gguf import gguf_arguments
+from nextword.models.formats.keras import KerasClasses, decoder_names, keras_format
 from nextword.models.formats.transformers import decoder_arguments, rotary_section
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import gguf_settings, transformers_settings
 from nextword.presets.weight_table import WeightTable
+from nextword.tokenizers import SentencePieceTokenizer
 
 _LONG_ROPE = "LongRoPE, whose frequencies change once a text outgrows the context of pre-training"
 
@@ -74,7 +76,7 @@ class Phi3Backbone(Backbone):
         max_sequence_length: int = 4096,
         pretraining_sequence_length: int = 4096,
         rope_max_wavelength: float = 10000,
-        rope_scaling_type: str | None = None,
+        rope_scaling_type: Literal["su"] | None = None,
         rope_scaling_short_factor: Sequence[float] | None = None,
         rope_scaling_long_factor: Sequence[float] | None = None,
         *,
@@ -105,6 +107,12 @@ class Phi3Backbone(Backbone):
         )
 
 
+class Phi3Tokenizer(SentencePieceTokenizer):
+    """Phi-3's SentencePiece model; see `SentencePieceTokenizer`."""
+
+    role_tokens: ClassVar[Mapping[str, str]] = {"bos_token": "<s>", "eos_token": "<|endoftext|>"}
+
+
 class Phi3CausalLMPreprocessor(CausalLMPreprocessor):
     """Turns text into the inputs of a `Phi3CausalLM`; see `CausalLMPreprocessor`."""
 
@@ -114,6 +122,20 @@ class Phi3CausalLM(CausalLM):
 
     backbone_cls = Phi3Backbone
     preprocessor_cls = Phi3CausalLMPreprocessor
+
+
+_KERAS_LAYER = "layers/phi3_decoder_{i}"
+_KERAS_NAMES = decoder_names("phi3_decoder", "phi3_layer_norm") | {
+    "self_attention_norm": f"{_KERAS_LAYER}/pre_attention_layernorm",
+    "self_attention/query": f"{_KERAS_LAYER}/attention/query_dense",
+    "self_attention/key": f"{_KERAS_LAYER}/attention/key_dense",
+    "self_attention/value": f"{_KERAS_LAYER}/attention/value_dense",
+    "self_attention/attention_output": f"{_KERAS_LAYER}/attention/output_dense",
+    "feed_forward_norm": f"{_KERAS_LAYER}/post_attention_layernorm",
+    "feed_forward/gate": f"{_KERAS_LAYER}/feedforward_gate_dense",
+    "feed_forward/intermediate": f"{_KERAS_LAYER}/feedforward_intermediate_dense",
+    "feed_forward/feed_forward_output": f"{_KERAS_LAYER}/feedforward_output_dense",
+}
 
 
 def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -183,6 +205,11 @@ FAMILY = Family(
         ),
         "gguf": StoredFormat(
             architectures=("phi3",), arguments=_gguf_arguments, weights=_gguf_weights
+        ),
+        "keras": keras_format(
+            Phi3Backbone,
+            _KERAS_NAMES,
+            KerasClasses(prefix="Phi3", module="phi3", tokenizer_cls=Phi3Tokenizer),
         ),
     },
 )

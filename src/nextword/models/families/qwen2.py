@@ -1,7 +1,7 @@
 """Qwen2 and Qwen2.5 (https://arxiv.org/abs/2407.10671, https://arxiv.org/abs/2412.15115)."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from nextword.layers import DecoderConfig, LinearScaling, RotaryConfig
 from nextword.models.backbone import Backbone
@@ -14,6 +14,7 @@ from nextword.models.formats.decoder_tables import (
     transformers_table,
 )
 from nextword.models.formats.gguf import gguf_arguments, linear_rotary_scaling
+from nextword.models.formats.keras import KerasClasses, decoder_names, keras_format
 from nextword.models.formats.transformers import (
     decoder_arguments,
     linear_rotary,
@@ -21,6 +22,7 @@ from nextword.models.formats.transformers import (
 )
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import gguf_settings, transformers_settings
+from nextword.tokenizers import BytePairTokenizer
 
 
 class QwenBackbone(Backbone):
@@ -97,6 +99,13 @@ class QwenBackbone(Backbone):
         )
 
 
+class QwenTokenizer(BytePairTokenizer):
+    """Qwen2's byte-level byte-pair encoding; see `BytePairTokenizer`."""
+
+    default_split = "qwen2"
+    role_tokens: ClassVar[Mapping[str, str]] = {"eos_token": "<|endoftext|>"}
+
+
 class QwenCausalLMPreprocessor(CausalLMPreprocessor):
     """Turns text into the inputs of a `QwenCausalLM`; see `CausalLMPreprocessor`."""
 
@@ -138,6 +147,14 @@ FAMILY = Family(
         ),
         "gguf": StoredFormat(
             architectures=("qwen2",), arguments=_gguf_arguments, weights=gguf_table
+        ),
+        "keras": keras_format(
+            QwenBackbone,
+            decoder_names("qwen_transformer_decoder", "qwen_layer_norm"),
+            KerasClasses(prefix="Qwen", module="qwen", tokenizer_cls=QwenTokenizer),
+            KerasClasses(prefix="Qwen2", module="qwen", tokenizer_cls=QwenTokenizer),
+            harmless=("context_length",),
+            unheeded=("use_sliding_window_attention",),
         ),
     },
 )

@@ -1,7 +1,7 @@
 """Qwen3 (https://arxiv.org/abs/2505.09388)."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from nextword.layers import DecoderConfig, LinearScaling, RotaryConfig
 from nextword.models.backbone import Backbone
@@ -14,6 +14,7 @@ from nextword.models.formats.decoder_tables import (
     transformers_table,
 )
 from nextword.models.formats.gguf import gguf_arguments, linear_rotary_scaling
+from nextword.models.formats.keras import KerasClasses, decoder_names, keras_format
 from nextword.models.formats.transformers import (
     decoder_arguments,
     linear_rotary,
@@ -21,6 +22,7 @@ from nextword.models.formats.transformers import (
 )
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import gguf_settings, transformers_settings
+from nextword.tokenizers import BytePairTokenizer
 
 
 class Qwen3Backbone(Backbone):
@@ -99,6 +101,16 @@ class Qwen3Backbone(Backbone):
         )
 
 
+class Qwen3Tokenizer(BytePairTokenizer):
+    """Qwen3's byte-level byte-pair encoding; see `BytePairTokenizer`."""
+
+    default_split = "qwen2"
+    role_tokens: ClassVar[Mapping[str, str]] = {
+        "eos_token": "<|im_end|>",
+        "pad_token": "<|endoftext|>",
+    }
+
+
 class Qwen3CausalLMPreprocessor(CausalLMPreprocessor):
     """Turns text into the inputs of a `Qwen3CausalLM`; see `CausalLMPreprocessor`."""
 
@@ -141,6 +153,13 @@ FAMILY = Family(
         ),
         "gguf": StoredFormat(
             architectures=("qwen3",), arguments=_gguf_arguments, weights=gguf_table
+        ),
+        "keras": keras_format(
+            Qwen3Backbone,
+            decoder_names("qwen3_transformer_decoder", "qwen3_layer_norm"),
+            KerasClasses(prefix="Qwen3", module="qwen3", tokenizer_cls=Qwen3Tokenizer),
+            harmless=("context_length",),
+            unheeded=("sliding_window_size",),
         ),
     },
 )

@@ -81,7 +81,8 @@ class KerasFormat(StoredFormat):
         table: where each variable of a decoder is stored.
         backbone_cls: the family's backbone.
         harmless: arguments that KerasHub does not have and that change nothing it computes.
-        unheeded: arguments that KerasHub has and does not heed.
+        unheeded: arguments that KerasHub has and does not heed where they are neither None nor
+            their default.
     """
 
     classes: tuple[KerasClasses, ...]
@@ -138,7 +139,9 @@ class KerasFormat(StoredFormat):
                     del arguments[name], described[name]
         ours = {n for n, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
         wrong = [name for name in described if name in ours and name not in self.harmless]
-        wrong += [name for name in self.unheeded if described[name] != parameters[name].default]
+        for name in self.unheeded:
+            if described[name] not in (None, parameters[name].default):
+                wrong.append(name)
         return arguments, wrong
 
 

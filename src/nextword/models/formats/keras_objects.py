@@ -39,7 +39,7 @@ def serialized_tokenizer(tokenizer: Tokenizer, classes: KerasClasses) -> dict[st
         **_layer_config(f"{classes.module}_tokenizer", "int32"),
         "config_file": TOKENIZER,
         **_vocabulary_arguments(classes),
-        **tokenizer.get_config(),
+        **_settings(tokenizer, classes),
     }
     roles = {"bos_token": tokenizer.start_token, "eos_token": tokenizer.end_token}
     for role in classes.tokenizer_roles:
@@ -85,6 +85,15 @@ def _vocabulary_arguments(classes: KerasClasses) -> dict[str, None]:
         return {}
     parameters = inspect.signature(classes.tokenizer_cls).parameters.values()
     return {p.name: None for p in parameters if p.default is inspect.Parameter.empty}
+
+
+def _settings(tokenizer: Tokenizer, classes: KerasClasses) -> dict[str, Any]:
+    """Return the other arguments, also of a tokenizer that is of the kind but not of the class."""
+    settings = tokenizer.get_config()
+    known = classes.tokenizer_cls
+    if known is None or known.asset_files != tokenizer.asset_files:
+        return settings
+    return {k: settings[k] if k in settings else getattr(known, k) for k in known.config_keys}
 
 
 def _layer_config(name: str, dtype: str) -> dict[str, Any]:

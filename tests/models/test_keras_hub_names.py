@@ -1,0 +1,74 @@
+"""What KerasHub calls a class of a family that is here, it is called here, with its arguments."""
+
+import inspect
+
+import pytest
+
+import nextword
+from nextword.models.family import all_families
+from nextword.models.formats.keras import KerasFormat
+
+keras_hub = pytest.importorskip("keras_hub")
+
+STORED = [family.formats.get("keras") for family in all_families().values()]
+BACKBONES = {
+    classes.name_of("Backbone"): stored.backbone_cls
+    for stored in STORED
+    if isinstance(stored, KerasFormat)
+    for classes in stored.classes
+}
+
+KINDS = ("Backbone", "CausalLM", "CausalLMPreprocessor", "Tokenizer")
+PREFIXES = ("GPT2", "Llama", "Llama3", "Mistral", "Mixtral", "Phi3", "Qwen", "Qwen2", "Qwen3")
+EXPORTS = {f"{prefix}{kind}" for prefix in PREFIXES for kind in KINDS} | {"MistralTekkenTokenizer"}
+
+
+def exports_for_our_backbones() -> set[str]:
+    """Return all names of KerasHub's for what belongs to a backbone that is here."""
+    backbones = [getattr(keras_hub.models, name) for name in BACKBONES]
+    kinds = tuple(getattr(keras_hub.models, kind) for kind in KINDS)
+    exports = {name: getattr(keras_hub.models, name) for name in dir(keras_hub.models)}
+    return {
+        name
+        for name, cls in exports.items()
+        if isinstance(cls, type)
+        and issubclass(cls, kinds)
+        and (cls in backbones or vars(cls).get("backbone_cls") in backbones)
+    }
+
+
+@pytest.mark.parametrize("name", sorted(BACKBONES))
+def test_backbones_take_the_arguments_of_keras_hub_in_their_order(name: str) -> None:
+    theirs = inspect.signature(getattr(keras_hub.models, name)).parameters
+    ours = inspect.signature(BACKBONES[name].describe).parameters
+    # KerasHub puts `dtype` anywhere; here, where it can only be given by name, it is everywhere.
+    expected = [(n, p.default) for n, p in theirs.items() if n not in ("dtype", "kwargs")]
+    found = [(n, p.default) for n, p in ours.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    assert found == expected
+    assert {p.kind for p in ours.values()} <= {
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        inspect.Parameter.KEYWORD_ONLY,
+    }
+    assert "dtype" in inspect.signature(BACKBONES[name]).parameters
+
+
+@pytest.mark.parametrize("name", sorted(exports_for_our_backbones() | EXPORTS))
+def test_keras_hub_s_names_are_here(name: str) -> None:
+    assert isinstance(getattr(keras_hub.models, name), type)
+    assert isinstance(getattr(nextword.models, name), type)
+    if name.endswith("Tokenizer"):
+        assert getattr(nextword.tokenizers, name) is getattr(nextword.models, name)
+        assert name in dir(nextword.tokenizers)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_names_that_mean_the_same_there_mean_the_same_here(kind: str) -> None:
+    for one, other in (("Qwen", "Qwen2"),):
+        for models in (keras_hub.models, nextword.models):
+            assert getattr(models, f"{one}{kind}") is getattr(models, f"{other}{kind}")
+
+
+def test_a_tokenizer_that_no_family_has() -> None:
+    for name in ("NoSuchTokenizer", "QwenBackbone", "_QwenTokenizer"):
+        with pytest.raises(AttributeError, match=f"'nextword.tokenizers' has no .*'{name}'"):
+            getattr(nextword.tokenizers, name)
