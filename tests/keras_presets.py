@@ -109,6 +109,17 @@ CASES = {
     "qwen-head": Case("Qwen", _LLAMA | {"tie_word_embeddings": False, "rope_max_wavelength": 1e6}),
     "qwen3": Case("Qwen3", _LLAMA | {"head_dim": 8, "layer_norm_epsilon": 1e-5}),
     "phi3": Case("Phi3", _LLAMA | {"rope_max_wavelength": 5e5, "max_sequence_length": 64}),
+    "phi3-long": Case(
+        "Phi3",
+        _LLAMA
+        | {
+            "max_sequence_length": 64,
+            "pretraining_sequence_length": 8,
+            "rope_scaling_type": "su",
+            "rope_scaling_short_factor": [1.0, 1.5],
+            "rope_scaling_long_factor": [2.0, 5.0],
+        },
+    ),
 }
 TINY_SHARDS = 3000 / 2**30
 

@@ -151,6 +151,12 @@ _LLAMA3_SCALING = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 32,
 }
+_YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 1e4,
+    "factor": 8.0,
+    "original_max_position_embeddings": 32,
+}
 
 CASES = [
     Case("llama", _llama()),
@@ -163,6 +169,20 @@ CASES = [
     Case(
         "llama-linear-scaling",
         _llama(rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}),
+    ),
+    Case("llama-yarn", _llama(rope_parameters=_YARN)),
+    Case(
+        "llama-yarn-all-settings",
+        _llama(
+            rope_parameters=_YARN
+            | {
+                "beta_fast": 4.0,
+                "beta_slow": 0.5,
+                "mscale": 1.0,
+                "mscale_all_dim": 0.5,
+                "truncate": False,
+            }
+        ),
     ),
     Case("gpt2", _gpt2()),
     Case("gpt2-inner", _gpt2(n_inner=48, layer_norm_epsilon=1e-3)),
@@ -276,6 +296,31 @@ CASES = [
             num_local_experts=4,
             num_experts_per_tok=3,
             tie_word_embeddings=True,
+        ),
+    ),
+]
+
+# Their frequencies change where a text outgrows 32 tokens.
+OUTGROWN = [
+    Case(
+        "llama-dynamic",
+        _llama(
+            max_position_embeddings=32,
+            rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0},
+        ),
+    ),
+    Case(
+        "phi3-longrope",
+        _llama(
+            transformers.Phi3Config,
+            pad_token_id=0,
+            original_max_position_embeddings=32,
+            rope_parameters={
+                "rope_type": "longrope",
+                "short_factor": [1.0, 1.1, 1.3],
+                "long_factor": [1.5, 4.0, 9.0],
+                "partial_rotary_factor": 0.75,
+            },
         ),
     ),
 ]

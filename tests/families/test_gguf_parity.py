@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import nextword
-from families.cases import CASES
+from families.cases import CASES, OUTGROWN
 from gguf_files import write_gguf
 from nextword.presets import PresetError
 
@@ -231,21 +231,26 @@ STORED = {
 def test_logits(case: Any, tmp_path: Path) -> None:
     reference = case.make(tmp_path / "transformers")
     metadata, tensors = WRITERS[reference.config.model_type](reference)
-    path = write_gguf(tmp_path / "model.gguf", metadata, tensors)
+    lm = check_logits(reference, write_gguf(tmp_path / "model.gguf", metadata, tensors))
+    if reference.config.model_type != "bloom":  # which has no limit
+        assert lm.backbone.config.context_length == 256
+
+
+def check_logits(reference: Any, path: Path) -> Any:
+    """Load a model's GGUF file, compare its logits with the model's, and return it."""
     lm = nextword.models.CausalLM.from_preset(path, preprocessor=None)
     token_ids = np.random.default_rng(1).integers(0, reference.config.vocab_size, (2, 50))
     with torch.no_grad():
         expected = reference(torch.tensor(token_ids)).logits.numpy()
     logits = lm({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
     np.testing.assert_allclose(keras.ops.convert_to_numpy(logits), expected, rtol=0, atol=1e-4)
-    if reference.config.model_type != "bloom":  # which has no limit
-        assert lm.backbone.config.context_length == 256
+    return lm
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"llama.rope.scaling.type": "yarn"}, "'rope.scaling.type'.*'yarn'"),
+        ({"llama.rope.scaling.type": "longrope"}, "'rope.scaling.type'.*'longrope'"),
         ({"llama.expert_count": 8}, "does not know.*expert_count=8"),
         ({"llama.rope.dimension_count": 4}, "'rope.dimension_count' .* must be 8"),
         ({"llama.block_count": 2**31}, "'block_count'"),
@@ -271,13 +276,39 @@ def test_linear_scaling(tmp_path: Path) -> None:
     assert lm.backbone.config.rotary.scaling.factor == 4.0
 
 
-def test_long_rope_is_refused(tmp_path: Path) -> None:
-    reference = case_named("phi3").make(tmp_path / "transformers")
+def test_long_rope(tmp_path: Path) -> None:
+    reference = next(c for c in OUTGROWN if c.name == "phi3-longrope").make(tmp_path / "model")
     metadata, tensors = llama_as_gguf(reference)
-    factors = {f"rope_factors_{kind}.weight": np.ones(4, "float32") for kind in ("long", "short")}
-    path = write_gguf(tmp_path / "model.gguf", metadata, tensors | factors)
-    with pytest.raises(PresetError, match="LongRoPE"):
-        nextword.models.CausalLM.from_preset(path, preprocessor=None)
+    rope = reference.config.rope_parameters
+    metadata |= {
+        "phi3.rope.scaling.original_context_length": 32,
+        "phi3.rope.scaling.attn_factor": (1 + np.log(256 / 32) / np.log(32)) ** 0.5,
+    }
+    factors = {
+        f"rope_factors_{kind}.weight": np.array(rope[f"{kind}_factor"], "float32")
+        for kind in ("short", "long")
+    }
+    check_logits(reference, write_gguf(tmp_path / "model.gguf", metadata, tensors | factors))
+
+
+def test_llama3_scaling(tmp_path: Path) -> None:
+    reference = case_named("llama-llama3-scaling").make(tmp_path / "model")
+    metadata, tensors = llama_as_gguf(reference)
+    turns = 32 * 5e5 ** -(np.arange(4) / 4) / (2 * np.pi)
+    kept = np.clip((turns - 1) / (4 - 1), 0, 1)
+    tensors["rope_freqs.weight"] = (1 / ((1 - kept) / 8 + kept)).astype("float32")
+    check_logits(reference, write_gguf(tmp_path / "model.gguf", metadata, tensors))
+
+
+def test_yarn(tmp_path: Path) -> None:
+    reference = case_named("llama-yarn").make(tmp_path / "model")
+    metadata, tensors = llama_as_gguf(reference)
+    metadata |= {
+        "llama.rope.scaling.type": "yarn",
+        "llama.rope.scaling.factor": 8.0,
+        "llama.rope.scaling.original_context_length": 32,
+    }
+    check_logits(reference, write_gguf(tmp_path / "model.gguf", metadata, tensors))
 
 
 def case_named(name: str) -> Any:

@@ -1,6 +1,7 @@
 """Settings of config.json as real repositories spell them, and those that are refused."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -92,12 +93,23 @@ SHORT_AND_LONG = {"short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
         ("qwen2", {"layer_types": ["sliding_attention"] * 3}, "'layer_types'.*'full_attention'"),
         ("qwen2", {"use_mrope": True}, "'use_mrope'.*False.*Received: True"),
         ("qwen2", {"use_sliding_window": True, "sliding_window": None}, "lacks.*'sliding_window'"),
-        ("qwen2", {"rope_parameters": {"rope_type": "yarn"}}, "'rope_type'.*'yarn'"),
-        ("phi3", {"rope_parameters": {"rope_type": "longrope"} | SHORT_AND_LONG}, "LongRoPE"),
+        ("qwen2", {"rope_parameters": {"rope_type": "ntk"}}, "'rope_type'.*'ntk'"),
+        ("qwen2", {"rope_parameters": {"rope_type": "dynamic"}}, "lacks the key 'factor'"),
+        (
+            "qwen2",
+            {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "alpha": 9.0}},
+            "does not know.*alpha=9.0",
+        ),
         (
             "phi3",
-            {"rope_parameters": None, "rope_scaling": {"type": "su"} | SHORT_AND_LONG},
-            "LongRoPE",
+            {"rope_parameters": {"type": "su", "long_factor": [2.0], "short_factor": [1.0] * 4}},
+            "`long_factors` .* must have 4 entries.*Received: 1 entries",
+        ),
+        (
+            "phi3",
+            {"rope_scaling": {"type": "yarn"} | SHORT_AND_LONG, "rope_parameters": None}
+            | {"original_max_position_embeddings": 1},
+            "`original_context_length` .* at least 2",
         ),
         ("phi3", {"rope_parameters": {"partial_rotary_factor": 1.5}}, "`fraction` must be in"),
         ("phi3", {"lm_head_bias": True}, "'lm_head_bias'.*False"),
@@ -121,9 +133,29 @@ def test_a_checkpoint_with_other_experts_is_refused(tmp_path: Path) -> None:
         nextword.models.CausalLM.from_preset(tmp_path, preprocessor=None)
 
 
+def test_long_rope_as_older_configurations_spell_it(tmp_path: Path) -> None:
+    config = configuration(
+        tmp_path,
+        "phi3",
+        rope_parameters=None,
+        rope_scaling={"type": "su"} | SHORT_AND_LONG,
+        original_max_position_embeddings=64,
+    )
+    scaling = config.rotary.scaling
+    assert (scaling.short_factors, scaling.long_factors) == ((1.0,) * 4, (2.0,) * 4)
+    assert scaling.magnitude == pytest.approx((1 + math.log(256 / 64) / math.log(64)) ** 0.5)
+
+
+def test_yarn_reaches_as_far_as_it_scales(tmp_path: Path) -> None:
+    rope = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 256}
+    config = configuration(tmp_path, "qwen2", rope_parameters=None, rope_scaling=rope)
+    assert config.context_length == 1024
+    assert config.rotary.scaling.magnitude == pytest.approx(0.1 * math.log(4) + 1)
+
+
 @pytest.mark.parametrize(
     "case_name",
-    ["ministral", "qwen2-tied-window", "qwen3-tied-window-biases", "phi3", "mixtral"],
+    ["ministral", "llama-yarn", "qwen2-tied-window", "qwen3-tied-window-biases", "phi3", "mixtral"],
 )
 def test_a_backbone_is_made_anew_from_its_config(tmp_path: Path, case_name: str) -> None:
     model = backbone(tmp_path, case_name)
@@ -140,7 +172,7 @@ def test_arguments_that_cannot_be_honoured_are_refused() -> None:
         "num_query_heads": 1,
         "num_key_value_heads": 1,
     }
-    with pytest.raises(ValueError, match="rope_scaling_type='su'"):
+    with pytest.raises(ValueError, match="`rope_scaling_short_factor` and .* Received: 'su'"):
         nextword.models.Phi3Backbone(**sizes, rope_scaling_type="su")
     with pytest.raises(ValueError, match=r"router_jitter_noise=0\.1"):
         nextword.models.MixtralBackbone(**sizes, num_experts=2, router_jitter_noise=0.1)

@@ -30,9 +30,14 @@ def allocate_buffers(config: DecoderConfig, rows: int, capacity: int, dtype: str
 
 
 class WholePromptCache:
-    """One layer's cache while prompts are computed in one piece: just their keys and values."""
+    """One layer's cache while prompts are computed in one piece: just their keys and values.
 
-    def __init__(self) -> None:
+    Args:
+        lengths: int32 tensor of shape `[prompts]`, the number of tokens of each prompt.
+    """
+
+    def __init__(self, lengths: Any) -> None:
+        self.lengths = lengths
         self.buffers: tuple[Any, Any] | None = None
 
     def update(self, key: Any, value: Any) -> tuple[Any, Any, Any]:
@@ -47,11 +52,15 @@ class ChunkCache:
     Args:
         buffers: the layer's keys and values of the prompts.
         start: int32 scalar, the position of the chunk's first token.
+        lengths: int32 tensor of shape `[prompts]`, the number of tokens of each prompt.
         backend: writes into the buffers.
     """
 
-    def __init__(self, buffers: tuple[Any, Any], start: Any, backend: Backend) -> None:
+    def __init__(
+        self, buffers: tuple[Any, Any], start: Any, lengths: Any, backend: Backend
+    ) -> None:
         self.buffers = buffers
+        self.lengths = lengths
         self._start = start
         self._backend = backend
 
@@ -76,6 +85,7 @@ class DecodeCache:
 
     def __init__(self, buffers: tuple[Any, Any], positions: Any, backend: Backend) -> None:
         self.buffers = buffers
+        self.lengths = positions + 1
         self._tokens_at = positions
         self._backend = backend
 

@@ -13,6 +13,7 @@ from nextword.generation.buckets import (
     LARGEST_CHUNK,
     Chunks,
     cache_capacity,
+    cut_prompt,
     prefill_groups,
 )
 from nextword.generation.cache import Buffers, allocate_buffers
@@ -94,7 +95,9 @@ class Engine:
         positions: Any = np.array(lengths, "int32")
         counts: Any = np.ones(len(requests), "int32")
         pending = None
-        for _ in range(1, max(request.max_new_tokens for request in requests)):
+        limit = self._decoder.config.recomputed_beyond
+        history = [tokens]
+        for step in range(1, max(request.max_new_tokens for request in requests)):
             if not generation.is_active(wave):
                 return
             # Dispatched before the last tokens are read, so that the device never waits for
@@ -106,6 +109,15 @@ class Engine:
                 steps=counts,
                 sampling=sampling,
             )
+            if limit is not None:
+                for row in [
+                    row for row, length in enumerate(lengths) if length + step == limit + 1
+                ]:
+                    text = [*requests[row].token_ids, *(int(column[row]) for column in history)]
+                    buffers, chosen = self._recompute(steps, buffers, text, row, step, sampling)
+                    tokens = np.array(tokens)
+                    tokens[row] = chosen
+                history.append(tokens)
             if pending is not None:
                 yield from generation.record(wave, pending)
             pending = tokens
@@ -118,11 +130,12 @@ class Engine:
         prompts: Sequence[Sequence[int]],
         chunks: Chunks,
         sampling: SamplingInputs,
+        step: int = 0,
     ) -> tuple[Buffers, Any]:
         """Compute prompts that are cut alike, chunk by chunk.
 
         Returns:
-            The prompts' KV cache and their first new tokens.
+            The prompts' KV cache and their next tokens, which are the first where `step` is 0.
         """
         buffers: Any = self._allocate(len(prompts), chunks.capacity) if chunks.full else None
         for number in range(chunks.full + 1):
@@ -136,10 +149,30 @@ class Engine:
                 buffers=buffers,
                 token_ids=token_ids,
                 start=np.int32(start) if chunks.full else None,
-                lengths=np.array([len(p) - start for p in prompts], "int32") if is_last else None,
+                lengths=np.array([len(prompt) for prompt in prompts], "int32"),
+                steps=np.full(len(prompts), step, "int32"),
                 sampling=sampling if is_last else None,
             )
         return buffers, first_tokens
+
+    def _recompute(
+        self,
+        steps: Steps,
+        buffers: Buffers,
+        text: Sequence[int],
+        row: int,
+        step: int,
+        sampling: SamplingInputs,
+    ) -> tuple[Buffers, Any]:
+        """Compute a row anew, whose `text` is too long for what the cache holds of it.
+
+        Returns:
+            The KV cache and the row's next token.
+        """
+        prompt, chosen = self._prefill(
+            steps, [text], cut_prompt(len(text)), _select(sampling, [row]), step
+        )
+        return _insert(steps, buffers, prompt, [row]), ops.convert_to_numpy(chosen)[0]
 
     def _allocate(self, rows: int, capacity: int) -> Buffers:
         decoder = self._decoder

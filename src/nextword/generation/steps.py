@@ -79,37 +79,39 @@ class Steps:
         buffers: Buffers | None,
         token_ids: Any,
         start: Any | None,
-        lengths: Any | None,
+        lengths: Any,
+        steps: Any,
         sampling: SamplingInputs | None,
     ) -> tuple[Buffers, Any]:
-        """Compute one chunk of some prompts, and with the last chunk their first new tokens.
+        """Compute one chunk of some prompts, and with the last chunk their next tokens.
 
         Args:
             buffers: the prompts' KV cache; None if the chunk is the whole prompt.
             token_ids: int32 tensor of shape `[prompts, chunk_length]`, padded on the right.
             start: int32 scalar, position of the chunk's first token; None with `buffers`.
-            lengths: int32 tensor of shape `[prompts]`, number of tokens in the chunk that are no
-                padding; None unless it is the last chunk.
+            lengths: int32 tensor of shape `[prompts]`, number of tokens of each prompt.
+            steps: int32 tensor of shape `[prompts]`, how many of them were generated.
             sampling: for the prompts; None unless it is the last chunk.
 
         Returns:
-            The prompts' KV cache, and the first new tokens or None.
+            The prompts' KV cache, and the next tokens or None.
         """
         prompts, length = token_ids.shape
         positions = ops.expand_dims(ops.arange(length, dtype="int32"), 0)
         caches: list[Any]
         if buffers is None:
-            caches = [WholePromptCache() for _ in range(self._decoder.config.num_layers)]
+            caches = [WholePromptCache(lengths) for _ in range(self._decoder.config.num_layers)]
         else:
             positions = positions + start
-            caches = [ChunkCache(layer, start, self._backend) for layer in buffers]
+            caches = [ChunkCache(layer, start, lengths, self._backend) for layer in buffers]
         hidden_states = self._decoder.hidden_states(token_ids, positions, caches)
         buffers = [cache.buffers for cache in caches]
-        if sampling is None or lengths is None:
+        if sampling is None:
             return buffers, None
-        last = ops.reshape(lengths - 1, (prompts, 1, 1))
+        first = 0 if start is None else start
+        last = ops.reshape(lengths - 1 - first, (prompts, 1, 1))
         hidden_states = ops.take_along_axis(hidden_states, last, axis=1)[:, 0]
-        return buffers, self._choose(hidden_states, sampling, ops.zeros_like(lengths))
+        return buffers, self._choose(hidden_states, sampling, steps)
 
     def _insert(
         self, *, buffers: tuple[Any, Any], prompt: tuple[Any, Any], prompt_row: Any, row: Any

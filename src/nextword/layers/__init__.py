@@ -1,19 +1,22 @@
 """The one decoder: its description and its Keras layers."""
 
 from nextword.layers.attention import Attention, LayerCache
-from nextword.layers.config import (
-    DecoderConfig,
-    LinearScaling,
-    Llama3Scaling,
-    RotaryConfig,
-    RotaryScaling,
-)
+from nextword.layers.config import DecoderConfig
 from nextword.layers.embedding import PositionEmbedding, TokenEmbedding
 from nextword.layers.experts import Experts
 from nextword.layers.feed_forward import FeedForward
 from nextword.layers.layer import Layer, WeightSource, initialize_from
 from nextword.layers.linear import Linear
 from nextword.layers.normalization import Normalization, norm_layer
+from nextword.layers.rotary_config import (
+    LinearScaling,
+    Llama3Scaling,
+    LongRopeScaling,
+    RotaryConfig,
+    RotaryScaling,
+    rotary_scaling,
+    yarn_magnitude,
+)
 from nextword.layers.transformer_layer import TransformerLayer
 
 __all__ = [
@@ -26,6 +29,7 @@ __all__ = [
     "Linear",
     "LinearScaling",
     "Llama3Scaling",
+    "LongRopeScaling",
     "Normalization",
     "PositionEmbedding",
     "RotaryConfig",
@@ -35,4 +39,6 @@ __all__ = [
     "WeightSource",
     "initialize_from",
     "norm_layer",
+    "rotary_scaling",
+    "yarn_magnitude",
 ]

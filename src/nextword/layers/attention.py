@@ -11,11 +11,18 @@ from nextword.layers.config import DecoderConfig
 from nextword.layers.layer import Layer
 from nextword.layers.linear import Linear
 from nextword.layers.normalization import Normalization, norm_layer
-from nextword.layers.rotary_embedding import inverse_frequencies, rotate
+from nextword.layers.rotary_embedding import RotaryEmbedding
 
 
 class LayerCache(Protocol):
-    """The keys and values that one attention layer has computed for earlier tokens."""
+    """The keys and values that one attention layer has computed for earlier tokens.
+
+    Attributes:
+        lengths: int32 tensor of shape `[batch]`, the number of tokens of each row, those included
+            that are computed now, and in the case of a prompt, later.
+    """
+
+    lengths: Any
 
     def update(self, key: Any, value: Any) -> tuple[Any, Any, Any]:
         """Store new keys and values and return those to attend to.
@@ -55,9 +62,7 @@ class Attention(Layer):
         self.query_norm = self._head_norm("query_norm") if config.query_key_norm else None
         self.key_norm = self._head_norm("key_norm") if config.query_key_norm else None
         rotary, is_alibi = config.rotary, config.position_embedding == "alibi"
-        self.frequencies = (
-            inverse_frequencies(rotary, rotary.dimensions(config.head_dim)) if rotary else None
-        )
+        self.rotary = RotaryEmbedding(rotary, config.head_dim) if rotary else None
         self.slopes = alibi_slopes(config.num_query_heads) if is_alibi else None
 
     def _linear(self, name: str, units: int, use_bias: bool) -> Linear:
@@ -102,9 +107,10 @@ class Attention(Layer):
         value = self._split_heads(self.value(hidden_states), config.num_key_value_heads)
         if self.query_norm is not None and self.key_norm is not None:
             query, key = self.query_norm(query), self.key_norm(key)
-        if self.frequencies is not None:
-            query = rotate(query, positions, self.frequencies)
-            key = rotate(key, positions, self.frequencies)
+        if self.rotary is not None:
+            lengths = _lengths(positions, padding_mask) if cache is None else cache.lengths
+            query = self.rotary(query, positions, lengths)
+            key = self.rotary(key, positions, lengths)
 
         key_positions = positions
         if cache is not None:
@@ -142,3 +148,10 @@ class Attention(Layer):
     def _merge_heads(self, heads: Any) -> Any:
         batch, length = ops.shape(heads)[0], ops.shape(heads)[2]
         return ops.reshape(ops.transpose(heads, (0, 2, 1, 3)), (batch, length, self.query.units))
+
+
+def _lengths(positions: Any, padding_mask: Any | None) -> Any:
+    """Return the number of tokens of each row, `[batch or 1]`."""
+    if padding_mask is not None:
+        positions = ops.where(ops.cast(padding_mask, "bool"), positions, -1)
+    return ops.max(positions, axis=1) + 1

@@ -1,61 +1,9 @@
 """`DecoderConfig`: the axes on which decoder-only language models really differ, as data."""
 
 import dataclasses
-import math
 from typing import Literal
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LinearScaling:
-    """Position interpolation: every position is divided by `factor` (arXiv:2306.15595)."""
-
-    factor: float
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Llama3Scaling:
-    """Llama 3.1's interpolation of low frequencies only (https://arxiv.org/abs/2407.21783).
-
-    Wavelengths above `original_context_length / low_frequency_factor` are stretched by `factor`,
-    those below `original_context_length / high_frequency_factor` are kept, and those between are
-    blended.
-    """
-
-    factor: float
-    low_frequency_factor: float
-    high_frequency_factor: float
-    original_context_length: int
-
-
-RotaryScaling = LinearScaling | Llama3Scaling
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RotaryConfig:
-    """How rotary position embedding turns positions into angles.
-
-    Attributes:
-        theta: base of the geometric series of wavelengths.
-        fraction: the part of a head's dimensions, from the first, that is rotated.
-        scaling: how the frequencies are changed to reach beyond the context of pre-training.
-    """
-
-    theta: float = 10000.0
-    fraction: float = 1.0
-    scaling: RotaryScaling | None = None
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.theta) and self.theta > 0):
-            raise ValueError(
-                f"The rotary `theta` must be a positive number. Received: {self.theta}."
-            )
-        if not 0 < self.fraction <= 1:
-            raise ValueError(f"The rotary `fraction` must be in (0, 1]. Received: {self.fraction}.")
-
-    def dimensions(self, head_dim: int) -> int:
-        """Return how many dimensions of a head are rotated."""
-        # A little more, since a fraction made of two integers may round down.
-        return int(head_dim * self.fraction + 1e-6)
+from nextword.layers.rotary_config import RotaryConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -172,13 +120,10 @@ class DecoderConfig:
                 f"num_query_heads={self.num_query_heads}, "
                 f"num_key_value_heads={self.num_key_value_heads}."
             )
-        if self.position_embedding == "rotary" and (
-            self.rotary is None or self.rotary.dimensions(self.head_dim) % 2
-        ):
-            raise ValueError(
-                "Rotary position embedding needs `rotary`, and an even `head_dim` or part of it. "
-                f"Received: rotary={self.rotary}, head_dim={self.head_dim}."
-            )
+        if self.position_embedding == "rotary":
+            if self.rotary is None:
+                raise ValueError("Rotary position embedding needs `rotary`. Received: None.")
+            self.rotary.check(self.head_dim)
         if self.shared_norm and not self.parallel_residual:
             raise ValueError("`shared_norm` needs `parallel_residual`. Received: False.")
         if self.position_embedding == "learned" and self.context_length is None:
@@ -199,6 +144,11 @@ class DecoderConfig:
             _check_integer("experts_per_token", self.experts_per_token, self.num_experts)
         if not 0 <= self.dropout < 1:
             raise ValueError(f"`dropout` must be in [0, 1). Received: dropout={self.dropout}.")
+
+    @property
+    def recomputed_beyond(self) -> int | None:
+        """The number of tokens beyond which what is cached of a text no longer holds, or None."""
+        return self.rotary.recomputed_beyond if self.rotary else None
 
     def window(self, layer: int) -> int | None:
         """Return how many tokens a token sees in a layer, or None where it sees all."""

@@ -4,35 +4,102 @@ Dimension `j` of a head is rotated together with dimension `j + head_dim / 2`. C
 rotate neighbouring pairs are permuted to this layout when they are read.
 """
 
+import math
 from typing import Any
 
 import numpy as np
 from keras import ops
 
-from nextword.layers.config import LinearScaling, Llama3Scaling, RotaryConfig
+from nextword.layers.rotary_config import (
+    DynamicScaling,
+    LinearScaling,
+    Llama3Scaling,
+    LongRopeScaling,
+    PairScaling,
+    RotaryConfig,
+    YarnScaling,
+)
 
 
-def inverse_frequencies(rotary: RotaryConfig, dimensions: int) -> np.ndarray:
-    """Return the angle per position of each rotated pair, in radians.
+class RotaryEmbedding:
+    """Rotates queries and keys by angles proportional to the token's position.
 
     Args:
         rotary: base and scaling of the frequencies.
-        dimensions: number of rotated dimensions of a head; even.
-
-    Returns:
-        float32 array of shape `[dimensions / 2]`.
+        head_dim: width of a head.
 
     Example:
-    >>> inverse_frequencies(RotaryConfig(theta=100.0), 4).tolist()
+    >>> rotary = RotaryEmbedding(RotaryConfig(theta=100.0), 4)
+    >>> rotary.frequencies().tolist()
     [1.0, 0.10000000149011612]
     """
-    frequencies = rotary.theta ** -(np.arange(0, dimensions, 2, dtype="float64") / dimensions)
-    match rotary.scaling:
-        case LinearScaling(factor=factor):
-            frequencies = frequencies / factor
-        case Llama3Scaling() as scaling:
-            frequencies = _llama3_scaled(frequencies, scaling)
-    return frequencies.astype("float32")
+
+    def __init__(self, rotary: RotaryConfig, head_dim: int) -> None:
+        self._rotary = rotary
+        self._dimensions = rotary.dimensions(head_dim)
+        self._pairs = self._dimensions // 2
+
+    def frequencies(self, lengths: Any = None) -> Any:
+        """Return the angle per position of each rotated pair, in radians.
+
+        Args:
+            lengths: int32 tensor of shape `[batch]`, the number of tokens of each text. Only
+                scalings that depend on it need it.
+
+        Returns:
+            float32 array of shape `[pairs]`, or `[batch, pairs]` where it depends on `lengths`.
+        """
+        theta, dimensions = self._rotary.theta, self._dimensions
+        exponents = np.arange(0, dimensions, 2, dtype="float64") / dimensions
+        frequencies = theta**-exponents
+        match self._rotary.scaling:
+            case LinearScaling(factor=factor):
+                frequencies = frequencies / factor
+            case Llama3Scaling() as scaling:
+                frequencies = _llama3_scaled(frequencies, scaling)
+            case PairScaling(factors=factors):
+                frequencies = frequencies / np.asarray(factors)
+            case YarnScaling() as scaling:
+                frequencies = _yarn_scaled(frequencies, scaling, theta)
+            case DynamicScaling(factor=factor, original_context_length=context):
+                excess = ops.maximum(ops.cast(lengths, "float32") / context - 1, 0)[:, None]
+                growth = (1 + factor * excess) ** (dimensions / (dimensions - 2))
+                return frequencies.astype("float32") * growth ** -exponents.astype("float32")
+            case LongRopeScaling(original_context_length=context) as scaling:
+                short, long = (
+                    (frequencies / np.asarray(factors)).astype("float32")
+                    for factors in (scaling.short_factors, scaling.long_factors)
+                )
+                return ops.where(ops.expand_dims(lengths > context, -1), long, short)
+        return frequencies.astype("float32")
+
+    def __call__(self, heads: Any, positions: Any, lengths: Any) -> Any:
+        """Rotate heads.
+
+        Args:
+            heads: float tensor of shape `[batch, num_heads, length, head_dim]`.
+            positions: int32 tensor of shape `[batch or 1, length]`.
+            lengths: int32 tensor of shape `[batch or 1]`, see `frequencies`.
+
+        Returns:
+            Tensor of the shape and dtype of `heads`. Angles are computed in float32. Dimensions
+            behind the rotated ones stay as they are.
+        """
+        frequencies = ops.convert_to_tensor(self.frequencies(lengths))
+        if len(frequencies.shape) == 2:
+            frequencies = frequencies[:, None, None, :]
+        angles = ops.cast(positions, "float32")[:, None, :, None] * frequencies
+        cos, sin = ops.cos(angles), ops.sin(angles)
+        if (scaling := self._rotary.scaling) is not None and scaling.magnitude != 1:
+            cos, sin = cos * scaling.magnitude, sin * scaling.magnitude
+        pairs = self._pairs
+        first = ops.cast(heads[..., :pairs], "float32")
+        second = ops.cast(heads[..., pairs : 2 * pairs], "float32")
+        rotated = [first * cos - second * sin, second * cos + first * sin]
+        parts = [ops.cast(part, heads.dtype) for part in rotated]
+        if 2 * pairs < heads.shape[-1]:
+            parts.append(heads[..., 2 * pairs :])
+        return ops.concatenate(parts, axis=-1)
 
 
 def _llama3_scaled(frequencies: np.ndarray, scaling: Llama3Scaling) -> np.ndarray:
@@ -45,25 +112,18 @@ def _llama3_scaled(frequencies: np.ndarray, scaling: Llama3Scaling) -> np.ndarra
     return (1 - kept) * frequencies / scaling.factor + kept * frequencies
 
 
-def rotate(heads: Any, positions: Any, frequencies: np.ndarray) -> Any:
-    """Rotate each head's dimensions by angles proportional to the token's position.
-
-    Args:
-        heads: float tensor of shape `[batch, num_heads, length, head_dim]`.
-        positions: int32 tensor of shape `[batch, length]`.
-        frequencies: float32 array with the frequency of each rotated pair, see
-            `inverse_frequencies`. Dimensions behind the pairs stay as they are.
-
-    Returns:
-        Tensor of the shape and dtype of `heads`. Angles are computed in float32.
-    """
-    angles = ops.cast(positions, "float32")[:, None, :, None] * ops.convert_to_tensor(frequencies)
-    cos, sin = ops.cos(angles), ops.sin(angles)
+def _yarn_scaled(frequencies: np.ndarray, scaling: YarnScaling, theta: float) -> np.ndarray:
     pairs = len(frequencies)
-    first = ops.cast(heads[..., :pairs], "float32")
-    second = ops.cast(heads[..., pairs : 2 * pairs], "float32")
-    rotated = [first * cos - second * sin, second * cos + first * sin]
-    parts = [ops.cast(part, heads.dtype) for part in rotated]
-    if 2 * pairs < heads.shape[-1]:
-        parts.append(heads[..., 2 * pairs :])
-    return ops.concatenate(parts, axis=-1)
+
+    def pair_that_turns(times: float) -> float:
+        """Return the index of the pair that turns that often in the context, as a fraction."""
+        wavelength = scaling.original_context_length / times
+        return pairs * math.log(wavelength / (2 * math.pi)) / math.log(theta)
+
+    first, last = pair_that_turns(scaling.fast_turns), pair_that_turns(scaling.slow_turns)
+    if scaling.whole_pairs:
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, 2 * pairs - 1)
+    # 0 where the frequency is kept, 1 where it is stretched.
+    stretched = np.clip((np.arange(pairs) - first) / max(last - first, 1e-3), 0, 1)
+    return frequencies / scaling.factor * stretched + frequencies * (1 - stretched)

@@ -127,8 +127,12 @@ class ConfigReader:
 
     def section(self, key: str) -> "ConfigReader | None":
         """Return a reader of a nested object, or None where the key is absent or null."""
-        value = self._value(key, None, "an object", lambda value: isinstance(value, Mapping))
+        value = self.mapping(key, None)
         return None if value is None else ConfigReader(value, name=f"{key!r} in {self._name}")
+
+    def mapping(self, key: str, default: Any = _REQUIRED) -> Any:
+        """Return an object with nothing in it checked, or `default` where the key is absent."""
+        return self._value(key, default, "an object", lambda value: isinstance(value, Mapping))
 
     def is_null(self, key: str) -> bool:
         """Return whether the key is there and null, where that differs from its absence."""

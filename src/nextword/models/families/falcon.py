@@ -1,8 +1,9 @@
 """Falcon (https://arxiv.org/abs/2311.16867)."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from nextword.layers import DecoderConfig, LinearScaling, RotaryConfig
+from nextword.layers import DecoderConfig, RotaryConfig, rotary_scaling
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -13,13 +14,9 @@ from nextword.models.formats.decoder_tables import (
     fused_gguf_table,
     query_key_value,
 )
-from nextword.models.formats.gguf import layer_norm_arguments, linear_rotary_scaling
-from nextword.models.formats.transformers import (
-    activation,
-    decoder_prefix,
-    linear_rotary,
-    spelled_integer,
-)
+from nextword.models.formats.gguf import layer_norm_arguments
+from nextword.models.formats.rotary import factored, gguf_scaling, rotary_arguments
+from nextword.models.formats.transformers import activation, decoder_prefix, spelled_integer
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader, gguf_settings, transformers_settings
 from nextword.presets.weight_table import GroupedHeads, WeightTable
@@ -47,6 +44,7 @@ class FalconBackbone(Backbone):
         rope_scaling_factor: divides positions (linear interpolation).
         tie_word_embeddings: whether the head is the token embedding.
         context_length: the most positions the model was made for, or None for no declared limit.
+        rope_scaling: another kind of scaling, see `nextword.layers.rotary_scaling`.
         **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
 
     Example:
@@ -81,6 +79,7 @@ class FalconBackbone(Backbone):
         rope_scaling_factor: float = 1.0,
         tie_word_embeddings: bool = True,
         context_length: int | None = None,
+        rope_scaling: Mapping[str, Any] | None = None,
     ) -> DecoderConfig:
         if attention_dropout_rate != feedforward_dropout_rate:
             raise ValueError(
@@ -89,7 +88,7 @@ class FalconBackbone(Backbone):
                 f"feedforward_dropout_rate={feedforward_dropout_rate}."
             )
         head_dim = hidden_dim // num_attention_heads
-        scaling = LinearScaling(factor=rope_scaling_factor)
+        scaling = rotary_scaling(rope_scaling, factor=rope_scaling_factor)
         return DecoderConfig(
             vocabulary_size=vocabulary_size,
             num_layers=num_layers,
@@ -161,7 +160,9 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     }
     config.skip("max_position_embeddings")
     config.choice("apply_residual_connection_post_layernorm", [False], False)
-    arguments |= _architecture(config, num_heads) | linear_rotary(config)
+    arguments |= _architecture(config, num_heads)
+    arguments |= rotary_arguments(config, arguments["context_length"] or 2048)
+    arguments |= factored(arguments["rope_scaling"])
     config.check_all_read()
     return arguments
 
@@ -213,10 +214,10 @@ def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
         "parallel_residual": True,
         "shared_norm": "blk.0.attn_norm_2.weight" not in names,
         "rope_max_wavelength": config.number("rope.freq_base", 10000.0),
-        "rope_scaling_factor": linear_rotary_scaling(config, head_dim),
         "tie_word_embeddings": "output.weight" not in names,
         "context_length": config.integer("context_length"),
     }
+    arguments |= factored(gguf_scaling(config, checkpoint, head_dim))
     config.check_all_read()
     return arguments
 

@@ -15,7 +15,8 @@ from nextword.models.formats.decoder_tables import (
     decoder_table,
 )
 from nextword.models.formats.gguf import gguf_arguments
-from nextword.models.formats.transformers import decoder_sizes, rotary_section, sliding_layers
+from nextword.models.formats.rotary import rotary_section
+from nextword.models.formats.transformers import decoder_sizes, sliding_layers
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader, gguf_settings, transformers_settings
 from nextword.presets.weight_table import Shifted, WeightTable
@@ -165,7 +166,7 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     config.choice("tie_word_embeddings", [True], True)
     config.choice("use_bidirectional_attention", [False], False)
     config.skip("cache_implementation")
-    rope, _, arguments["rope_max_wavelength"] = rotary_section(config, [])
+    rope, _, arguments["rope_max_wavelength"] = rotary_section(config, ())
     rope.check_all_read()
     if checkpoint.architecture == "gemma2":
         arguments |= _gemma2_arguments(config, sizes["num_layers"])

@@ -9,7 +9,8 @@ from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family, StoredFormat
 from nextword.models.formats.decoder_tables import decoder_table, fused_gguf_table, query_key_value
 from nextword.models.formats.gguf import layer_norm_arguments
-from nextword.models.formats.transformers import activation, decoder_sizes, rotary_section
+from nextword.models.formats.rotary import rotary_section
+from nextword.models.formats.transformers import activation, decoder_sizes
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import gguf_settings, transformers_settings
 from nextword.presets.weight_table import GroupedHeads, WeightTable
@@ -121,7 +122,7 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     config.choice("num_key_value_heads", [num_heads], sizes.pop("num_key_value_heads"))
     fraction = config.number("rotary_pct", 0.25)
     base = config.number("rotary_emb_base", 10000.0)
-    rope, kind, theta = rotary_section(config, ["linear"], base)
+    rope, kind, theta = rotary_section(config, ("linear",), base)
     arguments = sizes | {
         "num_heads": num_heads,
         "dropout": config.fraction("hidden_dropout", 0.0),

@@ -3,13 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from nextword.layers import (
-    DecoderConfig,
-    LinearScaling,
-    Llama3Scaling,
-    RotaryConfig,
-    RotaryScaling,
-)
+from nextword.layers import DecoderConfig, Llama3Scaling, RotaryConfig, rotary_scaling
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -20,9 +14,10 @@ from nextword.models.formats.decoder_tables import (
     decoder_table,
     transformers_table,
 )
-from nextword.models.formats.gguf import gguf_arguments, linear_rotary_scaling
+from nextword.models.formats.gguf import gguf_arguments
 from nextword.models.formats.keras import KerasClasses, decoder_names, keras_format
-from nextword.models.formats.transformers import decoder_arguments, rotary_section
+from nextword.models.formats.rotary import GGUF_PAIR_FACTORS, gguf_scaling, rotary_arguments
+from nextword.models.formats.transformers import decoder_arguments
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import gguf_settings, transformers_settings
 from nextword.presets.weight_table import InterleavedRotary, WeightTable
@@ -52,6 +47,7 @@ class LlamaBackbone(Backbone):
         attention_bias: whether the attention's projections have biases.
         feed_forward_bias: whether the feed-forward's projections have biases.
         context_length: the most positions the model was made for, or None for no declared limit.
+        rope_scaling: another kind of scaling, see `nextword.layers.rotary_scaling`.
         **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
 
     Example:
@@ -87,8 +83,9 @@ class LlamaBackbone(Backbone):
         attention_bias: bool = False,
         feed_forward_bias: bool = False,
         context_length: int | None = None,
+        rope_scaling: Mapping[str, Any] | None = None,
     ) -> DecoderConfig:
-        scaling: RotaryScaling | None = None
+        scaling = rotary_scaling(rope_scaling, factor=rope_position_scaling_factor)
         if rope_frequency_adjustment_factor is not None:
             if not (
                 rope_low_freq_factor and rope_high_freq_factor and rope_pretraining_sequence_length
@@ -103,8 +100,6 @@ class LlamaBackbone(Backbone):
                 high_frequency_factor=rope_high_freq_factor,
                 original_context_length=rope_pretraining_sequence_length,
             )
-        elif rope_position_scaling_factor != 1:
-            scaling = LinearScaling(factor=rope_position_scaling_factor)
         return DecoderConfig(
             vocabulary_size=vocabulary_size,
             num_layers=num_layers,
@@ -161,26 +156,32 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     }
     # Splits the same matrix products over devices; the result is the same.
     config.skip("pretraining_tp")
-    rope, kind, arguments["rope_max_wavelength"] = rotary_section(config, ["linear", "llama3"])
-    if kind == "linear":
-        arguments["rope_position_scaling_factor"] = rope.number("factor")
-    elif kind == "llama3":
-        arguments["rope_frequency_adjustment_factor"] = rope.number("factor")
-        arguments["rope_low_freq_factor"] = rope.number("low_freq_factor")
-        arguments["rope_high_freq_factor"] = rope.number("high_freq_factor")
-        arguments["rope_pretraining_sequence_length"] = rope.integer(
-            "original_max_position_embeddings", arguments["context_length"]
-        )
-    rope.check_all_read()
+    arguments |= rotary_arguments(config, arguments["context_length"])
+    arguments |= _own_scaling(arguments["rope_scaling"] or {})
     config.check_all_read()
     return arguments
+
+
+def _own_scaling(scaling: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of the two kinds of scaling that have arguments of their own."""
+    if scaling.get("kind") == "linear":
+        return {"rope_scaling": None, "rope_position_scaling_factor": scaling["factor"]}
+    if scaling.get("kind") != "llama3":
+        return {}
+    return {
+        "rope_scaling": None,
+        "rope_frequency_adjustment_factor": scaling["factor"],
+        "rope_low_freq_factor": scaling["low_frequency_factor"],
+        "rope_high_freq_factor": scaling["high_frequency_factor"],
+        "rope_pretraining_sequence_length": scaling["original_context_length"],
+    }
 
 
 def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     config = gguf_settings(checkpoint)
     arguments = gguf_arguments(config, checkpoint)
-    scaling = linear_rotary_scaling(config, arguments["head_dim"])
-    arguments["rope_position_scaling_factor"] = scaling
+    scaling = gguf_scaling(config, checkpoint, arguments["head_dim"])
+    arguments |= {"rope_scaling": scaling} | _own_scaling(scaling or {})
     arguments["attention_bias"] = "blk.0.attn_q.bias" in checkpoint.tensor_names()
     config.check_all_read()
     return arguments
@@ -204,7 +205,10 @@ FAMILY = Family(
             ignored=TRANSFORMERS_IGNORED,
         ),
         "gguf": StoredFormat(
-            architectures=("llama",), arguments=_gguf_arguments, weights=_gguf_weights
+            architectures=("llama",),
+            arguments=_gguf_arguments,
+            weights=_gguf_weights,
+            ignored=(GGUF_PAIR_FACTORS,),
         ),
         "keras": keras_format(
             LlamaBackbone,

@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nextword.errors import PresetError
-from nextword.layers import DecoderConfig, LinearScaling, RotaryConfig
+from nextword.layers import DecoderConfig, RotaryConfig, rotary_scaling
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family, StoredFormat
 from nextword.models.formats.decoder_tables import TRANSFORMERS_IGNORED, transformers_table
 from nextword.models.formats.keras import KerasClasses, decoder_names, keras_format
-from nextword.models.formats.transformers import decoder_arguments, linear_rotary, sliding_layers
+from nextword.models.formats.rotary import factored, rotary_arguments
+from nextword.models.formats.transformers import decoder_arguments, sliding_layers
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import transformers_settings
 from nextword.tokenizers import BytePairTokenizer, SentencePieceTokenizer
@@ -38,6 +39,7 @@ class MistralBackbone(Backbone):
         sliding_layers: for each layer whether it has the sliding window; all by default.
         tie_word_embeddings: whether the head is the token embedding.
         context_length: the most positions the model was made for, or None for no declared limit.
+        rope_scaling: another kind of scaling, see `nextword.layers.rotary_scaling`.
         **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
 
     Example:
@@ -69,6 +71,7 @@ class MistralBackbone(Backbone):
         sliding_layers: Sequence[bool] | None = None,
         tie_word_embeddings: bool = False,
         context_length: int | None = None,
+        rope_scaling: Mapping[str, Any] | None = None,
     ) -> DecoderConfig:
         return DecoderConfig(
             vocabulary_size=vocabulary_size,
@@ -80,7 +83,8 @@ class MistralBackbone(Backbone):
             head_dim=head_dim or hidden_dim // num_query_heads,
             context_length=context_length,
             rotary=RotaryConfig(
-                theta=rope_max_wavelength, scaling=LinearScaling(factor=rope_scaling_factor)
+                theta=rope_max_wavelength,
+                scaling=rotary_scaling(rope_scaling, factor=rope_scaling_factor),
             ),
             norm_epsilon=layer_norm_epsilon,
             sliding_window=sliding_window,
@@ -145,7 +149,9 @@ class MistralCausalLM(CausalLM):
 
 def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     config = transformers_settings(checkpoint)
-    arguments = decoder_arguments(config, context_length=131072) | linear_rotary(config)
+    arguments = decoder_arguments(config, context_length=131072)
+    arguments |= rotary_arguments(config, arguments["context_length"])
+    arguments |= factored(arguments["rope_scaling"])
     # The key's absence stands for 4096, null for no window.
     default_window = None if "sliding_window" in checkpoint.config else 4096
     arguments["sliding_window"] = config.integer("sliding_window", default_window)

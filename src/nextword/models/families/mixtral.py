@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from nextword.layers import DecoderConfig, LinearScaling, RotaryConfig
+from nextword.layers import DecoderConfig, RotaryConfig, rotary_scaling
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -14,7 +14,8 @@ from nextword.models.formats.decoder_tables import (
     decoder_table,
 )
 from nextword.models.formats.keras import KerasClasses, decoder_names, keras_format
-from nextword.models.formats.transformers import decoder_arguments, linear_rotary
+from nextword.models.formats.rotary import factored, rotary_arguments
+from nextword.models.formats.transformers import decoder_arguments
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import transformers_settings
 from nextword.presets.weight_table import WeightTable
@@ -44,6 +45,7 @@ class MixtralBackbone(Backbone):
         head_dim: width of a head; `hidden_dim / num_query_heads` by default.
         tie_word_embeddings: whether the head is the token embedding.
         context_length: the most positions the model was made for, or None for no declared limit.
+        rope_scaling: another kind of scaling, see `nextword.layers.rotary_scaling`.
         **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
 
     Example:
@@ -79,6 +81,7 @@ class MixtralBackbone(Backbone):
         head_dim: int | None = None,
         tie_word_embeddings: bool = False,
         context_length: int | None = None,
+        rope_scaling: Mapping[str, Any] | None = None,
     ) -> DecoderConfig:
         if router_jitter_noise or output_router_logits:
             raise ValueError(
@@ -96,7 +99,8 @@ class MixtralBackbone(Backbone):
             head_dim=head_dim or hidden_dim // num_query_heads,
             context_length=context_length,
             rotary=RotaryConfig(
-                theta=rope_max_wavelength, scaling=LinearScaling(factor=rope_scaling_factor)
+                theta=rope_max_wavelength,
+                scaling=rotary_scaling(rope_scaling, factor=rope_scaling_factor),
             ),
             norm_epsilon=layer_norm_epsilon,
             num_experts=num_experts,
@@ -150,7 +154,8 @@ _KERAS_NAMES = decoder_names("mixtral_transformer_decoder", "mixtral_layer_norma
 def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     config = transformers_settings(checkpoint)
     arguments = decoder_arguments(config, context_length=131072, epsilon=1e-5)
-    arguments |= linear_rotary(config, default_theta=1e6) | {
+    arguments |= rotary_arguments(config, arguments["context_length"], 1e6)
+    arguments |= factored(arguments["rope_scaling"]) | {
         "num_experts": config.integer("num_local_experts", 8),
         "top_k": config.integer("num_experts_per_tok", 2),
         "sliding_window": config.integer("sliding_window", None),

@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from nextword.errors import PresetError
-from nextword.layers import DecoderConfig, RotaryConfig
+from nextword.layers import DecoderConfig, LongRopeScaling, RotaryConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -19,13 +18,16 @@ from nextword.models.formats.decoder_tables import (
 )
 from nextword.models.formats.gguf import gguf_arguments
 from nextword.models.formats.keras import KerasClasses, decoder_names, keras_format
-from nextword.models.formats.transformers import decoder_arguments, rotary_section
+from nextword.models.formats.rotary import rotary_section, scaling_settings
+from nextword.models.formats.transformers import decoder_arguments
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import gguf_settings, transformers_settings
+from nextword.presets.config_reader import (
+    ConfigReader,
+    gguf_settings,
+    transformers_settings,
+)
 from nextword.presets.weight_table import WeightTable
 from nextword.tokenizers import SentencePieceTokenizer
-
-_LONG_ROPE = "LongRoPE, whose frequencies change once a text outgrows the context of pre-training"
 
 
 class Phi3Backbone(Backbone):
@@ -41,11 +43,14 @@ class Phi3Backbone(Backbone):
         layer_norm_epsilon: epsilon of the RMS normalization.
         dropout: dropout rate.
         max_sequence_length: the most positions the model was made for.
-        pretraining_sequence_length: the context of pre-training; of no effect without scaling.
+        pretraining_sequence_length: with scaling, the longest text that takes the short factors.
         rope_max_wavelength: base of the rotary wavelengths.
-        rope_scaling_type: must be None; "su" (LongRoPE) is not supported.
-        rope_scaling_short_factor: must be None.
-        rope_scaling_long_factor: must be None.
+        rope_scaling_type: "su" (LongRoPE, see `nextword.layers.LongRopeScaling`) or None.
+        rope_scaling_short_factor: with it, what divides the frequency of each rotated pair.
+        rope_scaling_long_factor: the same for longer texts.
+        rope_scaling_factor: with scaling, how many times as long as in pre-training texts may be;
+            `max_sequence_length / pretraining_sequence_length` by default.
+        rope_attention_factor: with scaling, factor of what is rotated; the paper's by default.
         partial_rotary_factor: the part of a head that is rotated.
         head_dim: width of a head; `hidden_dim / num_query_heads` by default.
         sliding_window: number of tokens, itself included, that a token sees; None for all.
@@ -80,15 +85,28 @@ class Phi3Backbone(Backbone):
         rope_scaling_short_factor: Sequence[float] | None = None,
         rope_scaling_long_factor: Sequence[float] | None = None,
         *,
+        rope_scaling_factor: float | None = None,
+        rope_attention_factor: float | None = None,
         partial_rotary_factor: float = 1.0,
         head_dim: int | None = None,
         sliding_window: int | None = None,
         tie_word_embeddings: bool = False,
     ) -> DecoderConfig:
-        if rope_scaling_type or rope_scaling_short_factor or rope_scaling_long_factor:
-            raise ValueError(
-                f"`rope_scaling_type` and its factors must be None: {_LONG_ROPE}, is not "
-                f"supported. Received: rope_scaling_type={rope_scaling_type!r}."
+        scaling = None
+        if rope_scaling_type is not None:
+            if rope_scaling_type != "su" or not (
+                rope_scaling_short_factor and rope_scaling_long_factor
+            ):
+                raise ValueError(
+                    "`rope_scaling_type` must be 'su', with `rope_scaling_short_factor` and "
+                    f"`rope_scaling_long_factor`, or None. Received: {rope_scaling_type!r}."
+                )
+            scaling = LongRopeScaling(
+                short_factors=rope_scaling_short_factor,
+                long_factors=rope_scaling_long_factor,
+                original_context_length=pretraining_sequence_length,
+                factor=rope_scaling_factor or max_sequence_length / pretraining_sequence_length,
+                attention_factor=rope_attention_factor,
             )
         return DecoderConfig(
             vocabulary_size=vocabulary_size,
@@ -99,7 +117,9 @@ class Phi3Backbone(Backbone):
             num_key_value_heads=num_key_value_heads,
             head_dim=head_dim or hidden_dim // num_query_heads,
             context_length=max_sequence_length,
-            rotary=RotaryConfig(theta=rope_max_wavelength, fraction=partial_rotary_factor),
+            rotary=RotaryConfig(
+                theta=rope_max_wavelength, fraction=partial_rotary_factor, scaling=scaling
+            ),
             norm_epsilon=layer_norm_epsilon,
             sliding_window=sliding_window,
             tie_word_embeddings=tie_word_embeddings,
@@ -144,20 +164,36 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     arguments["max_sequence_length"] = arguments.pop("context_length")
     arguments["dropout"] = config.fraction("resid_pdrop", 0.0)
     arguments["sliding_window"] = config.integer("sliding_window", None)
-    fraction = config.number("partial_rotary_factor", 1.0)
-    rope, kind, arguments["rope_max_wavelength"] = rotary_section(
-        config, ["longrope", "su", "yarn"]
-    )
-    if kind != "default":  # the family's configurations have had three names for the same
-        raise PresetError(f"{checkpoint.name} needs {_LONG_ROPE}. It is not supported.")
-    arguments["partial_rotary_factor"] = rope.number("partial_rotary_factor", fraction)
-    rope.check_all_read()
+    arguments |= _rotary_arguments(config, arguments["max_sequence_length"])
     for key in ("attention_bias", "mlp_bias", "lm_head_bias"):
         config.choice(key, [False], False)
-    # Of no effect without LongRoPE; and the dropout of the embedding.
-    config.skip("original_max_position_embeddings", "embd_pdrop")
+    config.skip("embd_pdrop")  # the dropout of the embedding
     config.check_all_read()
     return arguments
+
+
+def _rotary_arguments(config: ConfigReader, context_length: int) -> dict[str, Any]:
+    fraction = config.number("partial_rotary_factor", 1.0)
+    # The family's configurations have had three names for the same.
+    rope, kind, theta = rotary_section(config, ("longrope", "su", "yarn"))
+    original = config.integer("original_max_position_embeddings", 4096)
+    arguments = {
+        "rope_max_wavelength": theta,
+        "partial_rotary_factor": rope.number("partial_rotary_factor", fraction),
+        "pretraining_sequence_length": original,
+    }
+    kind = kind if kind == "default" else "longrope"
+    scaling = scaling_settings(rope, kind, context_length, original)
+    rope.check_all_read()
+    if scaling is None:
+        return arguments
+    return arguments | {
+        "rope_scaling_type": "su",
+        "rope_scaling_short_factor": scaling["short_factors"],
+        "rope_scaling_long_factor": scaling["long_factors"],
+        "rope_scaling_factor": rope.number("factor", None),
+        "rope_attention_factor": scaling["attention_factor"],
+    }
 
 
 def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
@@ -169,10 +205,11 @@ def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> Weig
     return decoder_table(config, names)
 
 
+_SHORT, _LONG = "rope_factors_short.weight", "rope_factors_long.weight"
+
+
 def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     config = gguf_settings(checkpoint)
-    if "rope_factors_short.weight" in checkpoint.tensor_names():
-        raise PresetError(f"{checkpoint.name} needs {_LONG_ROPE}. It is not supported.")
     arguments = gguf_arguments(config, checkpoint)
     arguments["max_sequence_length"] = arguments.pop("context_length")
     head_dim = arguments["head_dim"]
@@ -180,7 +217,16 @@ def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     arguments["partial_rotary_factor"] = rotary_dim / head_dim
     # Zero stands for none.
     arguments["sliding_window"] = config.integer("attention.sliding_window", 0, minimum=0) or None
-    config.skip("rope.scaling.original_context_length")
+    original = config.integer("rope.scaling.original_context_length", 4096)
+    arguments["pretraining_sequence_length"] = original
+    magnitude = config.number("rope.scaling.attn_factor", None)
+    if _SHORT in checkpoint.tensor_names():
+        arguments |= {
+            "rope_scaling_type": "su",
+            "rope_scaling_short_factor": checkpoint.tensor(_SHORT).tolist(),
+            "rope_scaling_long_factor": checkpoint.tensor(_LONG).tolist(),
+            "rope_attention_factor": magnitude,
+        }
     config.check_all_read()
     return arguments
 
@@ -204,7 +250,10 @@ FAMILY = Family(
             ignored=TRANSFORMERS_IGNORED,
         ),
         "gguf": StoredFormat(
-            architectures=("phi3",), arguments=_gguf_arguments, weights=_gguf_weights
+            architectures=("phi3",),
+            arguments=_gguf_arguments,
+            weights=_gguf_weights,
+            ignored=(_SHORT, _LONG),
         ),
         "keras": keras_format(
             Phi3Backbone,

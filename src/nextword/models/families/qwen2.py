@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from nextword.layers import DecoderConfig, LinearScaling, RotaryConfig
+from nextword.layers import DecoderConfig, RotaryConfig, rotary_scaling
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -13,11 +13,11 @@ from nextword.models.formats.decoder_tables import (
     gguf_table,
     transformers_table,
 )
-from nextword.models.formats.gguf import gguf_arguments, linear_rotary_scaling
+from nextword.models.formats.gguf import gguf_arguments
 from nextword.models.formats.keras import KerasClasses, decoder_names, keras_format
+from nextword.models.formats.rotary import factored, gguf_scaling, rotary_arguments
 from nextword.models.formats.transformers import (
     decoder_arguments,
-    linear_rotary,
     optional_sliding_window,
 )
 from nextword.presets.checkpoint import Checkpoint
@@ -45,6 +45,7 @@ class QwenBackbone(Backbone):
         sliding_layers: with it, for each layer whether it has the window; all by default.
         head_dim: width of a head; `hidden_dim / num_query_heads` by default.
         context_length: the most positions the model was made for, or None for no declared limit.
+        rope_scaling: another kind of scaling, see `nextword.layers.rotary_scaling`.
         **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
 
     Example:
@@ -77,6 +78,7 @@ class QwenBackbone(Backbone):
         sliding_layers: Sequence[bool] | None = None,
         head_dim: int | None = None,
         context_length: int | None = None,
+        rope_scaling: Mapping[str, Any] | None = None,
     ) -> DecoderConfig:
         return DecoderConfig(
             vocabulary_size=vocabulary_size,
@@ -88,7 +90,8 @@ class QwenBackbone(Backbone):
             head_dim=head_dim or hidden_dim // num_query_heads,
             context_length=context_length,
             rotary=RotaryConfig(
-                theta=rope_max_wavelength, scaling=LinearScaling(factor=rope_scaling_factor)
+                theta=rope_max_wavelength,
+                scaling=rotary_scaling(rope_scaling, factor=rope_scaling_factor),
             ),
             norm_epsilon=layer_norm_epsilon,
             query_key_value_bias=True,
@@ -119,7 +122,9 @@ class QwenCausalLM(CausalLM):
 
 def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     config = transformers_settings(checkpoint)
-    arguments = decoder_arguments(config, context_length=32768) | linear_rotary(config)
+    arguments = decoder_arguments(config, context_length=32768)
+    arguments |= rotary_arguments(config, arguments["context_length"])
+    arguments |= factored(arguments["rope_scaling"])
     arguments |= optional_sliding_window(config, arguments["num_layers"])
     arguments["use_sliding_window_attention"] = arguments["sliding_window_size"] is not None
     # Positions of images, which this model does not see.
@@ -131,7 +136,7 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
 def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     config = gguf_settings(checkpoint)
     arguments = gguf_arguments(config, checkpoint)
-    arguments["rope_scaling_factor"] = linear_rotary_scaling(config, arguments["head_dim"])
+    arguments |= factored(gguf_scaling(config, checkpoint, arguments["head_dim"]))
     config.check_all_read()
     return arguments
 

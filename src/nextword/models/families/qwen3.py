@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from nextword.layers import DecoderConfig, LinearScaling, RotaryConfig
+from nextword.layers import DecoderConfig, RotaryConfig, rotary_scaling
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -13,11 +13,11 @@ from nextword.models.formats.decoder_tables import (
     gguf_table,
     transformers_table,
 )
-from nextword.models.formats.gguf import gguf_arguments, linear_rotary_scaling
+from nextword.models.formats.gguf import gguf_arguments
 from nextword.models.formats.keras import KerasClasses, decoder_names, keras_format
+from nextword.models.formats.rotary import factored, gguf_scaling, rotary_arguments
 from nextword.models.formats.transformers import (
     decoder_arguments,
-    linear_rotary,
     optional_sliding_window,
 )
 from nextword.presets.checkpoint import Checkpoint
@@ -45,6 +45,7 @@ class Qwen3Backbone(Backbone):
         sliding_layers: for each layer whether it has the window; all by default.
         attention_bias: whether the attention's projections have biases.
         context_length: the most positions the model was made for, or None for no declared limit.
+        rope_scaling: another kind of scaling, see `nextword.layers.rotary_scaling`.
         **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
 
     Example:
@@ -77,6 +78,7 @@ class Qwen3Backbone(Backbone):
         sliding_layers: Sequence[bool] | None = None,
         attention_bias: bool = False,
         context_length: int | None = None,
+        rope_scaling: Mapping[str, Any] | None = None,
     ) -> DecoderConfig:
         return DecoderConfig(
             vocabulary_size=vocabulary_size,
@@ -88,7 +90,8 @@ class Qwen3Backbone(Backbone):
             head_dim=head_dim,
             context_length=context_length,
             rotary=RotaryConfig(
-                theta=rope_max_wavelength, scaling=LinearScaling(factor=rope_scaling_factor)
+                theta=rope_max_wavelength,
+                scaling=rotary_scaling(rope_scaling, factor=rope_scaling_factor),
             ),
             norm_epsilon=layer_norm_epsilon,
             query_key_norm=True,
@@ -124,7 +127,9 @@ class Qwen3CausalLM(CausalLM):
 
 def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     config = transformers_settings(checkpoint)
-    arguments = decoder_arguments(config, context_length=32768) | linear_rotary(config)
+    arguments = decoder_arguments(config, context_length=32768)
+    arguments |= rotary_arguments(config, arguments["context_length"])
+    arguments |= factored(arguments["rope_scaling"])
     arguments |= optional_sliding_window(config, arguments["num_layers"])
     arguments["head_dim"] = arguments["head_dim"] or 128
     arguments["attention_bias"] = config.boolean("attention_bias", False)
@@ -135,7 +140,7 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
 def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     config = gguf_settings(checkpoint)
     arguments = gguf_arguments(config, checkpoint)
-    arguments["rope_scaling_factor"] = linear_rotary_scaling(config, arguments["head_dim"])
+    arguments |= factored(gguf_scaling(config, checkpoint, arguments["head_dim"]))
     # Metadata tell of no window, and none of the published models has one.
     arguments["sliding_window_size"] = None
     config.check_all_read()

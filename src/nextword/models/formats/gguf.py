@@ -37,19 +37,6 @@ def gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, An
     }
 
 
-def linear_rotary_scaling(config: ConfigReader, head_dim: int) -> float:
-    """Return what positions are divided by, in a family that rotates whole heads.
-
-    Args:
-        config: the model's metadata.
-        head_dim: width of a head.
-    """
-    config.choice("rope.dimension_count", [head_dim], head_dim)
-    if config.choice("rope.scaling.type", ["none", "linear"], "none") == "none":
-        return 1.0
-    return config.number("rope.scaling.factor")
-
-
 def layer_norm_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     """Read what the families with layer normalization share.
 

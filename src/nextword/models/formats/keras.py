@@ -10,7 +10,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from nextword.layers import DecoderConfig
@@ -250,6 +250,7 @@ def _reader(config: ConfigReader, name: str, kind: Any) -> Callable[..., Any]:
         float: config.fraction if _RATE.search(name) else config.number,
         Sequence[bool]: config.booleans,
         Sequence[float]: config.numbers,
+        Mapping[str, Any]: config.mapping,
     }
     return readers[kind]
 

@@ -57,18 +57,6 @@ def decoder_arguments(
     }
 
 
-def linear_rotary(config: ConfigReader, default_theta: float = 10000.0) -> dict[str, float]:
-    """Read the rotary embedding of a family that knows no scaling but the linear one.
-
-    Returns:
-        `rope_max_wavelength` and `rope_scaling_factor`.
-    """
-    rope, kind, theta = rotary_section(config, ["linear"], default_theta)
-    factor = rope.number("factor") if kind == "linear" else 1.0
-    rope.check_all_read()
-    return {"rope_max_wavelength": theta, "rope_scaling_factor": factor}
-
-
 def sliding_layers(config: ConfigReader, num_layers: int) -> list[bool] | None:
     """Read which layers have a sliding window; None where `layer_types` is not given."""
     kinds = config.choices("layer_types", ["full_attention", "sliding_attention"], num_layers, None)
@@ -91,34 +79,6 @@ def optional_sliding_window(config: ConfigReader, num_layers: int) -> dict[str, 
         "sliding_layers": sliding_layers(config, num_layers)
         or [layer >= first for layer in range(num_layers)],
     }
-
-
-def rotary_section(
-    config: ConfigReader, kinds: list[str], default_theta: float = 10000.0
-) -> tuple[ConfigReader, str, float]:
-    """Find the settings of the rotary embedding, in the older spelling or that of transformers 5.
-
-    Args:
-        config: the model's configuration.
-        kinds: the kinds of scaling that the family knows, besides "default".
-        default_theta: the base of the wavelengths where none is given.
-
-    Returns:
-        A reader of the kind's own settings (to be ended with `check_all_read`), the kind, and the
-        base of the wavelengths.
-
-    Raises:
-        PresetError: the kind is another one.
-    """
-    theta = config.number("rope_theta", default_theta)
-    section = config.section("rope_parameters") or config.section("rope_scaling")
-    if section is None:
-        section = ConfigReader({}, name="the rotary settings")
-    config.skip("rope_scaling")
-    known = ["default", *kinds]
-    kind = section.choice("rope_type", known, None) or section.choice("type", known, "default")
-    section.skip("type")
-    return section, kind, section.number("rope_theta", theta)
 
 
 def activation(config: ConfigReader, key: str, default: str) -> str:
