@@ -2,5 +2,7 @@
 
 from nextword.ops.attention import attention
 from nextword.ops.linear import linear
+from nextword.ops.packed_layout import unpack
+from nextword.ops.packed_linear import packed_linear, packed_rows
 
-__all__ = ["attention", "linear"]
+__all__ = ["attention", "linear", "packed_linear", "packed_rows", "unpack"]

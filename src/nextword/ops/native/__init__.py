@@ -1,0 +1,24 @@
+"""Native kernels for the processor: what XLA does not do at the speed of memory.
+
+An optional extension, built where a C++ compiler is at hand. Without it, and for whatever it does
+not cover, the portable operations beside this folder run.
+"""
+
+from typing import Any
+
+import keras
+
+from nextword.ops.native.library import kernels_in_use, kernels_used
+
+__all__ = ["can_call_kernels", "kernels_in_use", "kernels_used"]
+
+
+def can_call_kernels(inputs: Any) -> bool:
+    """Return whether the kernels are there for a tensor: on JAX, on the processor, with a shape."""
+    if keras.backend.backend() != "jax" or kernels_in_use() is None:
+        return False
+    if isinstance(inputs, keras.KerasTensor) or None in inputs.shape:
+        return False
+    from nextword.ops.native import jax_calls  # which needs JAX
+
+    return jax_calls.is_available()

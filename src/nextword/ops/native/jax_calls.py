@@ -1,0 +1,117 @@
+"""The native kernels as JAX functions."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nextword.ops.native.library import load_library
+from nextword.ops.packed_layout import TILE, unpack
+
+_TARGETS = {"float32": "nextword_float32_linear", "bfloat16": "nextword_bfloat16_linear"}
+
+
+@functools.cache
+def is_available() -> bool:
+    """Return whether JAX computes where the kernels do, and has been told of them."""
+    library = load_library()
+    if library is None or jax.default_backend() != "cpu":
+        return False
+    for name in (*_TARGETS.values(), "nextword_packed_linear"):
+        handler = jax.ffi.pycapsule(getattr(library, name))
+        jax.ffi.register_ffi_target(name, handler, platform="cpu")
+    return True
+
+
+def float_linear(inputs: Any, kernel: Any) -> Any:
+    """Return `inputs @ kernel.T`.
+
+    Args:
+        inputs: float array of shape `[rows, in]`.
+        kernel: float32 or bfloat16 array of shape `[out, in]`.
+
+    Returns:
+        Array of shape `[rows, out]` in the dtype of `inputs`, summed in float32.
+    """
+    return _float_linear(inputs, kernel)
+
+
+@jax.custom_vjp
+def _float_linear(inputs: Any, kernel: Any) -> Any:
+    shape = jax.ShapeDtypeStruct((inputs.shape[0], kernel.shape[0]), jnp.float32)
+    call = jax.ffi.ffi_call(_TARGETS[kernel.dtype.name], shape)
+    return call(inputs.astype(jnp.float32), kernel).astype(inputs.dtype)
+
+
+def _product(inputs: Any, kernel: Any) -> Any:
+    return jnp.einsum("ri,oi->ro", inputs, kernel)
+
+
+def _forward(inputs: Any, kernel: Any) -> Any:
+    return _float_linear(inputs, kernel), (inputs, kernel)
+
+
+def _backward(saved: Any, gradient: Any) -> Any:
+    return jax.vjp(_product, *saved)[1](gradient)
+
+
+_float_linear.defvjp(_forward, _backward)
+
+
+def packed_linear(
+    inputs: Any, codes: Any, scales: Any, minimums: Any | None, *, bits: int, zero_point: int
+) -> Any:
+    """Return `inputs @ weights.T`; see `nextword.ops.packed_linear`.
+
+    Activations are quantised to 15 bits in groups of 32 on the way, which changes less than the
+    order of additions in float32 does. Weights have no gradient.
+
+    Args:
+        inputs: float array of shape `[rows, in]`.
+        codes: see `nextword.ops.packed_linear`.
+        scales: see `nextword.ops.packed_linear`.
+        minimums: see `nextword.ops.packed_linear`.
+        bits: see `nextword.ops.packed_linear`.
+        zero_point: see `nextword.ops.packed_linear`.
+
+    Returns:
+        Array of shape `[rows, out]` in the dtype of `inputs`.
+    """
+    parameters = tuple(jnp.asarray(p) for p in (codes, scales, minimums) if p is not None)
+    return _packed_linear(bits, zero_point, inputs, parameters)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _packed_linear(bits: int, zero_point: int, inputs: Any, parameters: tuple[Any, ...]) -> Any:
+    codes, scales, *minimums = parameters
+    shape = jax.ShapeDtypeStruct((inputs.shape[0], codes.shape[0] * TILE), jnp.float32)
+    outputs = jax.ffi.ffi_call("nextword_packed_linear", shape)(
+        inputs.astype(jnp.float32),
+        codes,
+        scales,
+        minimums[0] if minimums else jnp.zeros((0,), jnp.float16),
+        bits=np.int32(bits),
+        zero_point=np.int32(zero_point),
+    )
+    return outputs.astype(inputs.dtype)
+
+
+def _packed_forward(bits: int, zero_point: int, inputs: Any, parameters: tuple[Any, ...]) -> Any:
+    return _packed_linear(bits, zero_point, inputs, parameters), parameters
+
+
+def _packed_backward(bits: int, zero_point: int, parameters: Any, gradient: Any) -> Any:
+    codes, scales, *minimums = parameters
+    weights = unpack(
+        codes, scales, minimums[0] if minimums else None, bits=bits, zero_point=zero_point
+    )
+    no_gradients = [
+        np.zeros(p.shape, jax.dtypes.float0) if p.dtype == jnp.uint8 else jnp.zeros_like(p)
+        for p in parameters
+    ]
+    return jnp.matmul(gradient, weights.astype(gradient.dtype)), tuple(no_gradients)
+
+
+_packed_linear.defvjp(_packed_forward, _packed_backward)

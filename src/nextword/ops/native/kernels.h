@@ -1,0 +1,95 @@
+// The matrix products of one decoding step, for each instruction set: which there are.
+//
+// Everything here runs on one thread, on a range of the output's columns.
+
+#ifndef NEXTWORD_KERNELS_H_
+#define NEXTWORD_KERNELS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace nextword {
+
+// Weights of one output that share a scale. Activations are quantised in the same groups.
+constexpr int64_t kGroup = 32;
+// Outputs whose packed weights lie interleaved, so that one vector load feeds them all.
+constexpr int64_t kTile = 16;
+
+// A matrix [outputs, inputs] of unsigned codes, each standing for scale * code + minimum.
+//
+// The codes of a tile of kTile outputs and a group of kGroup inputs lie together. Of 8-bit codes,
+// byte [input / 4][output][input % 4] is one code. Of 4-bit codes, byte [j][output][b] has the code
+// of input 4 * j + b in its low half, and that of input 16 + 4 * j + b in its high half.
+struct PackedMatrix {
+  const uint8_t* codes;      // [outputs / kTile, inputs / kGroup, kTile * kGroup * bits / 8]
+  const uint16_t* scales;    // float16, [outputs / kTile, inputs / kGroup, kTile]
+  const uint16_t* minimums;  // as scales; null where the minimum is -zero_point * scale
+  int bits;                  // 4 or 8
+  int zero_point;
+  int64_t outputs;  // a multiple of kTile
+  int64_t inputs;   // a multiple of kGroup
+};
+
+// One row of activations, quantised in groups to about 15 bits: scale * code, which is exact enough
+// that the result counts as that of the unquantised activations. The code is there twice, as one
+// number and as 128 * high + low, whichever the processor multiplies fastest.
+struct QuantizedRow {
+  const int16_t* codes;  // [inputs]
+  const int8_t* high;    // [inputs]
+  const int8_t* low;     // [inputs]
+  const float* scales;   // [inputs / kGroup]
+  const float* sums;     // [inputs / kGroup], of the group's quantised activations
+};
+
+// Rows of quantised activations, and the memory that they lie in.
+class QuantizedRows {
+ public:
+  QuantizedRows(int64_t num_rows, int64_t inputs);
+
+  // Quantises one row of activations. Rows may be quantised by different threads.
+  void Quantize(int64_t row, const float* activations);
+
+  const QuantizedRow* rows() const { return rows_.data(); }
+
+ private:
+  int64_t inputs_;
+  std::vector<int16_t> codes_;
+  std::vector<int8_t> halves_;
+  std::vector<float> factors_;
+  std::vector<QuantizedRow> rows_;
+};
+
+// Writes out[row * stride + output] for rows [0, rows) and the outputs of tiles [first, last).
+using PackedKernel = void (*)(const PackedMatrix& weights, const QuantizedRow* rows,
+                              int64_t num_rows, int64_t first, int64_t last, float* out,
+                              int64_t stride);
+
+// The same for a matrix [outputs, inputs] of floats and outputs [first, last), with activations
+// in[row * inputs + input].
+template <typename Weight>
+using FloatKernel = void (*)(const Weight* weights, int64_t inputs, const float* in,
+                             int64_t num_rows, int64_t first, int64_t last, float* out,
+                             int64_t stride);
+
+struct BFloat16 {
+  uint16_t bits;
+};
+
+// The kernels of one instruction set.
+struct Kernels {
+  const char* name;
+  PackedKernel packed;
+  FloatKernel<float> float32;
+  FloatKernel<BFloat16> bfloat16;
+};
+
+// Returns the kernels in use: the best that the processor can run, unless others were chosen.
+const Kernels& CurrentKernels();
+
+// Chooses the kernels of an instruction set. Returns false if the processor lacks it.
+bool UseKernels(const char* name);
+
+}  // namespace nextword
+
+#endif  // NEXTWORD_KERNELS_H_

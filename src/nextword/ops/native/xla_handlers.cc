@@ -1,0 +1,131 @@
+// The kernels as custom calls of XLA, for `jax.ffi`.
+
+#include <cstdint>
+
+#include "kernels.h"
+#include "parallel.h"
+#include "xla/ffi/api/ffi.h"
+
+namespace nextword {
+namespace {
+
+namespace ffi = xla::ffi;
+
+// Parts are as small as pays for handing them out, and no smaller.
+constexpr int64_t kMultiplicationsPerPart = 1 << 16;
+
+// Calls `part(first, last)` for ranges of `count` items of `cost` multiplications each.
+template <typename Part>
+void Parallel(ffi::ThreadPool& pool, int64_t count, int64_t cost, const Part& part) {
+  const int64_t threads = pool.num_threads();
+  int64_t grain = count / (4 * (threads > 0 ? threads : 1));
+  const int64_t smallest = kMultiplicationsPerPart / (cost > 0 ? cost : 1) + 1;
+  if (grain < smallest) grain = smallest;
+  ParallelFor(count, grain, threads - 1, [&pool](auto task) { pool.Schedule(std::move(task)); },
+              part);
+}
+
+ffi::Error PackedLinear(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> inputs,
+                        ffi::Buffer<ffi::U8> codes, ffi::Buffer<ffi::F16> scales,
+                        ffi::Buffer<ffi::F16> minimums, ffi::ResultBuffer<ffi::F32> outputs,
+                        int32_t bits, int32_t zero_point) {
+  const auto in = inputs.dimensions(), packed = codes.dimensions();
+  if (in.size() != 2 || packed.size() != 3 || packed[1] * kGroup != in[1] ||
+      (bits != 4 && bits != 8) || packed[2] != kTile * kGroup * bits / 8) {
+    return ffi::Error::InvalidArgument("The shapes of activations and packed weights do not fit.");
+  }
+  const int64_t rows = in[0], width = in[1], tiles = packed[0], groups = packed[1];
+  const int64_t parameters = tiles * groups * kTile;
+  const bool has_minimums = minimums.element_count() != 0;
+  const int64_t results = rows * tiles * kTile;
+  if (static_cast<int64_t>(scales.element_count()) != parameters ||
+      (has_minimums && static_cast<int64_t>(minimums.element_count()) != parameters) ||
+      static_cast<int64_t>(outputs->element_count()) != results) {
+    return ffi::Error::InvalidArgument("The shapes of packed weights and outputs do not fit.");
+  }
+  PackedMatrix weights{codes.typed_data(),
+                       reinterpret_cast<const uint16_t*>(scales.typed_data()),
+                       has_minimums ? reinterpret_cast<const uint16_t*>(minimums.typed_data())
+                                    : nullptr,
+                       bits,
+                       zero_point,
+                       tiles * kTile,
+                       width};
+  QuantizedRows quantized(rows, width);
+  Parallel(pool, rows, 16 * width, [&](int64_t first, int64_t last) {
+    for (int64_t row = first; row < last; ++row) {
+      quantized.Quantize(row, inputs.typed_data() + row * width);
+    }
+  });
+  const PackedKernel kernel = CurrentKernels().packed;
+  Parallel(pool, tiles, kTile * width * rows, [&](int64_t first, int64_t last) {
+    kernel(weights, quantized.rows(), rows, first, last, outputs->typed_data(),
+           tiles * kTile);
+  });
+  return ffi::Error::Success();
+}
+
+template <typename Weight, ffi::DataType kType>
+ffi::Error FloatLinear(ffi::ThreadPool& pool, FloatKernel<Weight> kernel,
+                       const ffi::Buffer<ffi::F32>& inputs, const ffi::Buffer<kType>& weights,
+                       ffi::ResultBuffer<ffi::F32>& outputs) {
+  const auto in = inputs.dimensions(), shape = weights.dimensions();
+  const auto out = outputs->dimensions();
+  if (in.size() != 2 || shape.size() != 2 || out.size() != 2 || shape[1] != in[1] ||
+      out[0] != in[0] || out[1] != shape[0]) {
+    return ffi::Error::InvalidArgument("The shapes of activations, weights and outputs differ.");
+  }
+  Parallel(pool, shape[0], in[1] * in[0], [&](int64_t first, int64_t last) {
+    kernel(reinterpret_cast<const Weight*>(weights.typed_data()), in[1], inputs.typed_data(), in[0],
+           first, last, outputs->typed_data(), shape[0]);
+  });
+  return ffi::Error::Success();
+}
+
+ffi::Error Float32Linear(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> inputs,
+                         ffi::Buffer<ffi::F32> weights, ffi::ResultBuffer<ffi::F32> outputs) {
+  return FloatLinear<float>(pool, CurrentKernels().float32, inputs, weights, outputs);
+}
+
+ffi::Error BFloat16Linear(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> inputs,
+                          ffi::Buffer<ffi::BF16> weights, ffi::ResultBuffer<ffi::F32> outputs) {
+  return FloatLinear<BFloat16>(pool, CurrentKernels().bfloat16, inputs, weights, outputs);
+}
+
+}  // namespace
+}  // namespace nextword
+
+#define NEXTWORD_EXPORT extern "C" __attribute__((visibility("default")))
+
+// The name of the instruction set that is used, and the choice of another.
+NEXTWORD_EXPORT const char* nextword_kernels_in_use() { return nextword::CurrentKernels().name; }
+NEXTWORD_EXPORT int nextword_use_kernels(const char* name) { return nextword::UseKernels(name); }
+
+NEXTWORD_EXPORT XLA_FFI_Error* nextword_packed_linear(XLA_FFI_CallFrame*);
+NEXTWORD_EXPORT XLA_FFI_Error* nextword_float32_linear(XLA_FFI_CallFrame*);
+NEXTWORD_EXPORT XLA_FFI_Error* nextword_bfloat16_linear(XLA_FFI_CallFrame*);
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(nextword_packed_linear, nextword::PackedLinear,
+                              xla::ffi::Ffi::Bind()
+                                  .Ctx<xla::ffi::ThreadPool>()
+                                  .Arg<xla::ffi::Buffer<xla::ffi::F32>>()
+                                  .Arg<xla::ffi::Buffer<xla::ffi::U8>>()
+                                  .Arg<xla::ffi::Buffer<xla::ffi::F16>>()
+                                  .Arg<xla::ffi::Buffer<xla::ffi::F16>>()
+                                  .Ret<xla::ffi::Buffer<xla::ffi::F32>>()
+                                  .Attr<int32_t>("bits")
+                                  .Attr<int32_t>("zero_point"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(nextword_float32_linear, nextword::Float32Linear,
+                              xla::ffi::Ffi::Bind()
+                                  .Ctx<xla::ffi::ThreadPool>()
+                                  .Arg<xla::ffi::Buffer<xla::ffi::F32>>()
+                                  .Arg<xla::ffi::Buffer<xla::ffi::F32>>()
+                                  .Ret<xla::ffi::Buffer<xla::ffi::F32>>());
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(nextword_bfloat16_linear, nextword::BFloat16Linear,
+                              xla::ffi::Ffi::Bind()
+                                  .Ctx<xla::ffi::ThreadPool>()
+                                  .Arg<xla::ffi::Buffer<xla::ffi::F32>>()
+                                  .Arg<xla::ffi::Buffer<xla::ffi::BF16>>()
+                                  .Ret<xla::ffi::Buffer<xla::ffi::F32>>());

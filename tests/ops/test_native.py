@@ -1,0 +1,94 @@
+"""The native kernels give what float64 NumPy gives, on every instruction set that is there."""
+
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nextword.ops import linear
+from nextword.ops.native import kernels_in_use, kernels_used
+
+INSTRUCTION_SETS = ["avx512-vnni", "avx2", "portable"]
+
+pytestmark = pytest.mark.skipif(kernels_in_use() is None, reason="built without native kernels")
+
+
+@pytest.fixture(params=INSTRUCTION_SETS)
+def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
+    try:
+        with kernels_used(request.param):
+            yield request.param
+    except ValueError:
+        pytest.skip("not on this machine")
+
+
+@pytest.mark.parametrize("dtype", ["float32", ml_dtypes.bfloat16])
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    rows=st.integers(1, 16), inputs=st.integers(1, 200), outputs=st.integers(1, 70), data=st.data()
+)
+def test_linear(
+    instruction_set: str, dtype: object, rows: int, inputs: int, outputs: int, data: st.DataObject
+) -> None:
+    random = np.random.default_rng(data.draw(st.integers(0, 1000)))
+    x = random.normal(size=(rows, inputs)).astype(dtype)
+    kernel = random.normal(size=(outputs, inputs)).astype(dtype)
+    expected = x.astype("float64") @ kernel.astype("float64").T
+    found = linear(jnp.asarray(x), jnp.asarray(kernel))
+    assert found.dtype == dtype
+    rounding = 1e-6 if dtype == "float32" else 2.0**-8
+    magnitude = np.abs(x.astype("float64")) @ np.abs(kernel.astype("float64")).T
+    assert (np.abs(np.asarray(found).astype("float64") - expected) <= rounding * magnitude).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_row_is_the_same_alone_and_in_a_batch(instruction_set: str, dtype: str) -> None:
+    random = np.random.default_rng(0)
+    x = jnp.asarray(random.normal(size=(11, 300)), dtype)
+    kernel = jnp.asarray(random.normal(size=(50, 300)), dtype)
+    together = linear(x, kernel)
+    for row in range(len(x)):
+        np.testing.assert_array_equal(linear(x[row : row + 1], kernel)[0], together[row])
+
+
+def test_inside_a_compiled_program_and_with_a_gradient(instruction_set: str) -> None:
+    random = np.random.default_rng(0)
+    x = jnp.asarray(random.normal(size=(2, 3, 40)), "float32")
+    kernel = jnp.asarray(random.normal(size=(30, 40)), "float32")
+
+    def loss(x, kernel):
+        return (linear(x, kernel) ** 2).sum()
+
+    value, gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(x, kernel)
+    with kernels_used(None):
+        expected, expected_gradients = jax.value_and_grad(loss, argnums=(0, 1))(x, kernel)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    for gradient, one in zip(gradients, expected_gradients, strict=True):
+        np.testing.assert_allclose(gradient, one, rtol=1e-4, atol=1e-3)
+
+
+def program(rows: int) -> str:
+    # A new function each time: JAX keeps what it has traced.
+    return (
+        jax.jit(lambda *args: linear(*args)).lower(jnp.ones((rows, 8)), jnp.ones((4, 8))).as_text()
+    )
+
+
+def test_the_program_calls_the_kernel() -> None:
+    assert "nextword_float32_linear" in program(rows=16)
+    assert "nextword" not in program(rows=17)  # which the backend does as well
+    with kernels_used(None):
+        assert kernels_in_use() is None
+        assert "nextword" not in program(rows=16)
+
+
+def test_unknown_kernels() -> None:
+    with pytest.raises(ValueError, match="Received: name='sse9'"), kernels_used("sse9"):
+        pass
