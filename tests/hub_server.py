@@ -13,11 +13,12 @@ import json
 import re
 import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-GOOD_TOKEN = "hf_good"
+from hub_uploads import GOOD_TOKEN, UploadHandler
+
 _RESOLVE = re.compile(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 _KAGGLE_CALL = re.compile(r"/api/v1/models\.ModelApiService/(\w+)")
 
@@ -66,6 +67,8 @@ class HubServer:
         requests: (method, path) of every request so far.
         faults: what will go wrong; each is removed when it has.
         files: plain files by path, such as `/wheels/x.whl`; a path that ends in `/` is a page.
+        repositories: what is on the Hugging Face Hub, by name.
+        models: what is on Kaggle, by variant.
     """
 
     def __init__(self):
@@ -74,6 +77,9 @@ class HubServer:
         self.files: dict[str, bytes] = {}
         self.repositories: dict[str, Repository] = {}
         self.models: dict[str, Model] = {}
+        self.created_models: set[str] = set()  # on Kaggle, with variants or without
+        self.blobs: dict[str, bytes] = {}  # what was uploaded and is in no model yet
+        self.blob_names: dict[str, str] = {}
         self.stalled = threading.Event()
         self.closing = threading.Event()
         handler = type("Handler", (_Handler,), {"hub": self})
@@ -123,6 +129,7 @@ class HubServer:
             "HF_HOME": str(home / "huggingface"),
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "HF_HUB_DISABLE_XET": "1",
             "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
             "KAGGLE_CONFIG_DIR": str(home / "kaggle"),
             "KAGGLEHUB_CACHE": str(home / "kagglehub"),
@@ -139,7 +146,7 @@ class _QuietServer(ThreadingHTTPServer):
         """Say nothing: clients that hang up are what these tests are about."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(UploadHandler):
     hub: HubServer
     protocol_version = "HTTP/1.1"
 
@@ -153,8 +160,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._serve()
 
     def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
+        data = self._body()
         path = self._record()
+        if self._answer_huggingface_upload(path, data) or self._answer_kaggle_upload(path, data):
+            return None
+        body = json.loads(data or b"{}")
         if path == _KAGGLE_MOUNT:
             return self._attach_in_notebook(body["modelRef"])
         call = _KAGGLE_CALL.fullmatch(path)
@@ -193,6 +203,8 @@ class _Handler(BaseHTTPRequestHandler):
         if path in self.hub.files:
             page = {"Content-Type": "text/html"} if path.endswith("/") else {}
             return self._send_file(path, self.hub.files[path], page)
+        if self._answer_huggingface_upload(path, b""):
+            return None
         return self._serve_huggingface(path)
 
     def _serve_huggingface(self, path: str):

@@ -47,6 +47,13 @@ def test_import_is_lazy(python):
     assert HEAVY.isdisjoint(imported)
 
 
+def test_upload_preset_needs_no_keras(python):
+    code = (
+        "import nextword; print('upload_preset' in dir(nextword), nextword.upload_preset.__name__)"
+    )
+    assert python(code, hide=["keras", "numpy"]) == "True upload_preset"
+
+
 @pytest.mark.parametrize("module", ["presets", "cli", "cli.app", "errors"])
 def test_rooms_that_need_no_backend_import_none(python, module):
     imported = python(f"import nextword.{module}; print(*sys.modules)", hide=["keras"]).split()

@@ -7,9 +7,18 @@ from nextword._backend import require_backend, select_backend
 
 if TYPE_CHECKING:
     from nextword import layers, models, presets, samplers, tokenizers
+    from nextword.presets.upload import upload_preset
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "layers", "models", "presets", "samplers", "tokenizers"]
+__all__ = [
+    "__version__",
+    "layers",
+    "models",
+    "presets",
+    "samplers",
+    "tokenizers",
+    "upload_preset",
+]
 
 _NEED_KERAS = {"layers", "models", "samplers"}
 _LAZY_SUBMODULES = _NEED_KERAS | {"presets", "tokenizers"}
@@ -19,6 +28,8 @@ select_backend()
 
 def __getattr__(name: str) -> Any:
     # Submodules are imported on first use, so that `import nextword` costs next to nothing.
+    if name == "upload_preset":
+        return importlib.import_module("nextword.presets.upload").upload_preset
     if name not in _LAZY_SUBMODULES:
         raise AttributeError(f"module 'nextword' has no attribute {name!r}")
     if name in _NEED_KERAS:

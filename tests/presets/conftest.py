@@ -2,10 +2,13 @@ import os
 import subprocess
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import nextword
 from hub_server import HubServer
+from nextword.presets.hub_clients import kagglehub_client
 from tiny_wheel import FILENAME, build_wheel, pip_that_delivers
 
 _CREDENTIALS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "KAGGLE_API_TOKEN", "KAGGLE_USERNAME")
@@ -40,9 +43,39 @@ def hub(home, monkeypatch):
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "huggingface" / "token"))
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         huggingface_hub.close_session()
+        # To name its caller, this one reads the source of the whole stack, which is deep in pytest.
+        monkeypatch.setattr(kagglehub_client().clients, "get_user_agent", lambda: "kagglehub")
         yield server
         huggingface_hub.close_session()
+
+
+@pytest.fixture(scope="session")
+def lm() -> Any:
+    """A tiny random model in bfloat16."""
+    models = nextword.models
+    tokenizer = models.GPT2Tokenizer(
+        vocabulary={"<|endoftext|>": 0, "a": 1, "b": 2, "ab": 3}, merges=["a b"]
+    )
+    backbone = models.GPT2Backbone(
+        vocabulary_size=4,
+        num_layers=1,
+        num_heads=2,
+        hidden_dim=8,
+        intermediate_dim=8,
+        dtype="bfloat16",
+    )
+    preprocessor = models.GPT2CausalLMPreprocessor(tokenizer, sequence_length=8)
+    return models.GPT2CausalLM(backbone, preprocessor)
+
+
+@pytest.fixture(scope="session")
+def saved(lm, tmp_path_factory) -> Path:
+    """The directory of a preset of `lm`, not to be changed."""
+    directory = tmp_path_factory.mktemp("saved") / "preset"
+    lm.save_to_preset(directory)
+    return directory
 
 
 @pytest.fixture

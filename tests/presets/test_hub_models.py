@@ -7,12 +7,7 @@ import pytest
 
 import nextword
 from hub_server import HubServer
-from keras_presets import save
 from nextword.presets import PresetError, builtin_presets
-
-pytest.importorskip("keras_hub")
-
-GPT2 = builtin_presets()["gpt2_base_en"].handle
 
 
 def publish(hub: HubServer, directory: Path, name: str = "gpt2_base_en") -> None:
@@ -32,9 +27,8 @@ def fetched(hub: HubServer) -> list[str]:
     return [Path(path).name for method, path in hub.requests if method == "GET"]
 
 
-def test_without_weights_none_are_fetched(hub: HubServer, tmp_path: Path) -> None:
-    save(tmp_path, "gpt2", "bfloat16")
-    publish(hub, tmp_path)
+def test_without_weights_none_are_fetched(hub: HubServer, saved: Path) -> None:
+    publish(hub, saved)
     lm = nextword.models.CausalLM.from_preset("gpt2_base_en", load_weights=False)
     assert "model.weights.h5" not in fetched(hub)
     assert {weight.dtype for weight in lm.weights} == {"bfloat16"}
@@ -68,10 +62,9 @@ def test_a_family_that_is_not_supported_is_refused_before_its_weights_are_fetche
 
 
 def test_a_model_of_another_class_is_refused_before_its_weights_are_fetched(
-    hub: HubServer, tmp_path: Path
+    hub: HubServer, saved: Path
 ) -> None:
-    save(tmp_path, "gpt2")
-    publish(hub, tmp_path)
+    publish(hub, saved)
     with pytest.raises(PresetError, match="holds a GPT2CausalLM, which is no LlamaCausalLM"):
         nextword.models.LlamaCausalLM.from_preset("gpt2_base_en")
     assert fetched(hub) == ["config.json"]

@@ -168,6 +168,41 @@ def parse_handle(text: str) -> Handle | None:
     return handle
 
 
+def parse_destination(uri: str) -> HuggingFaceHandle | KaggleHandle:
+    """Read where a preset is to be uploaded to.
+
+    Args:
+        uri: `hf://[user/]model` or `kaggle://user/model/keras/variation`.
+
+    Returns:
+        The handle. On the Hugging Face Hub a `repository` without a user belongs to whoever is
+        logged in.
+
+    Raises:
+        PresetError: it is neither, or names a version or a part of a model.
+        TypeError: it is not a string.
+
+    Example:
+        >>> parse_destination("hf://my-model")
+        HuggingFaceHandle(repository='my-model', revision=None, path='')
+    """
+    if not isinstance(uri, str):
+        raise TypeError(f"`uri` must be a string. Received: uri={uri!r:.80}.")
+    scheme, _, rest = uri.partition("://")
+    if scheme == "hf":
+        organisation, slash, name = rest.rpartition("/")
+        if _is_repository(name) and (_SLUG.fullmatch(organisation) or not slash):
+            return HuggingFaceHandle(rest)
+    if scheme == "kaggle":
+        handle = _parse_kaggle(rest)
+        if handle is not None and handle.version is None:
+            return handle
+    raise PresetError(
+        "`uri` must be hf://[user/]model or kaggle://user/model/keras/variation, without a version."
+        f" Received: uri={show(uri)}."
+    )
+
+
 def _parse_huggingface(rest: str) -> HuggingFaceHandle | None:
     organisation, _, rest = rest.partition("/")
     name, at, tail = _split_at_first(rest, "/@")
@@ -177,7 +212,7 @@ def _parse_huggingface(rest: str) -> HuggingFaceHandle | None:
         revision, path = _split_revision(tail)
         if not all(_REVISION.fullmatch(part) for part in revision.split("/")):
             return None
-    if not (_SLUG.fullmatch(organisation) and _SLUG.fullmatch(name)) or name.endswith(".git"):
+    if not (_SLUG.fullmatch(organisation) and _is_repository(name)):
         return None
     if path is not None and not _is_relative_path(path):
         return None
@@ -190,6 +225,10 @@ def _split_revision(text: str) -> tuple[str, str | None]:
         return references[1], references[2]
     revision, slash, path = text.partition("/")
     return revision, path if slash else None
+
+
+def _is_repository(name: str) -> bool:
+    return _SLUG.fullmatch(name) is not None and not name.endswith(".git")
 
 
 def _parse_kaggle(rest: str) -> KaggleHandle | None:

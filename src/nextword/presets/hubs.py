@@ -7,17 +7,14 @@ the preset lacks (`None`) is kept apart from one that cannot be had (an error); 
 online is known offline. The client libraries are imported when a file is first asked for.
 """
 
-import logging
-import os
 import re
-import sys
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from types import ModuleType
 
 from nextword.errors import PresetError
 from nextword.presets.cache import cache_directory
 from nextword.presets.handles import HuggingFaceHandle, KaggleHandle, check_filename
+from nextword.presets.hub_clients import first_line, http_status, kagglehub_client
 from nextword.presets.sources import PresetSource
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -96,7 +93,7 @@ class HuggingFaceSource(PresetSource):
         from huggingface_hub import constants, errors
 
         repository = f"{constants.ENDPOINT}/{self.handle.repository}"
-        status = _http_status(error)
+        status = http_status(error)
         if isinstance(error, errors.RevisionNotFoundError):
             reason = f"{repository} has no revision {self.handle.revision or 'main'!r}"
         elif isinstance(error, errors.GatedRepoError) or status == 403:
@@ -116,7 +113,7 @@ class HuggingFaceSource(PresetSource):
         elif status is not None:
             reason = f"{constants.ENDPOINT} answered with HTTP status {status}"
         else:
-            reason = f"the download from {constants.ENDPOINT} failed ({_first_line(error)})"
+            reason = f"the download from {constants.ENDPOINT} failed ({first_line(error)})"
         return PresetError(f"Cannot get {path!r} of preset {self.name!r}: {reason}.")
 
 
@@ -149,12 +146,12 @@ class KaggleSource(PresetSource):
         if self._is_known_missing(filename):
             return None
         try:
-            local = Path(_kagglehub().model_download(str(self.handle), path=filename))
+            local = Path(kagglehub_client().model_download(str(self.handle), path=filename))
         # As above: the families of the client's exceptions are its own affair.
         except Exception as error:
             if not _is_missing_on_kaggle(error):
                 raise self._failure(filename, error) from error
-            if _http_status(error) == 404 and not any(self._found.values()):
+            if http_status(error) == 404 and not any(self._found.values()):
                 self._check_model_exists(filename)
             self._remember_missing(filename)
             return None
@@ -196,7 +193,7 @@ class KaggleSource(PresetSource):
 
     def _failure(self, filename: str, error: BaseException) -> PresetError:
         model = "https://www.kaggle.com/models/" + "/".join(self.handle.variant.split("/")[:2])
-        status = _http_status(error)
+        status = http_status(error)
         if status == 404:
             reason = f"Kaggle has no such model; see {model}"
         elif status in {401, 403}:
@@ -207,20 +204,10 @@ class KaggleSource(PresetSource):
         elif status is not None:
             reason = f"Kaggle answered with HTTP status {status}"
         else:
-            reason = f"the download from Kaggle failed ({_first_line(error)})"
+            reason = f"the download from Kaggle failed ({first_line(error)})"
             if self.handle.version is None:
                 reason += "; a handle that ends in a version is read from the cache when offline"
         return PresetError(f"Cannot get {filename!r} of preset {self.name!r}: {reason}.")
-
-
-def _kagglehub() -> ModuleType:
-    first = "kagglehub" not in sys.modules
-    import kagglehub
-
-    # It logs every step to stdout, which belongs to the generated text; its progress bar stays.
-    if first and "KAGGLEHUB_VERBOSITY" not in os.environ:
-        logging.getLogger("kagglehub").setLevel(logging.WARNING)
-    return kagglehub
 
 
 def _newest_kaggle_version(handle: KaggleHandle) -> int:
@@ -240,17 +227,8 @@ def _newest_kaggle_version(handle: KaggleHandle) -> int:
 
 def _is_missing_on_kaggle(error: Exception) -> bool:
     # The second is what kagglehub says in a Kaggle or Colab notebook, where models are mounted.
-    return _http_status(error) == 404 or "is not present in the model files" in str(error)
+    return http_status(error) == 404 or "is not present in the model files" in str(error)
 
 
 def _is_commit(revision: str | None) -> bool:
     return revision is not None and _COMMIT.fullmatch(revision) is not None
-
-
-def _http_status(error: BaseException) -> int | None:
-    return getattr(getattr(error, "response", None), "status_code", None)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0]}"[:200]
