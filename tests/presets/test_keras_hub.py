@@ -178,7 +178,7 @@ def test_linear_scaling_that_keras_hub_does_not_heed(tmp_path: Path) -> None:
     assert again.config == backbone.config
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2"])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "mistral", "qwen2", "qwen3", "phi3"])
 def test_a_checkpoint_of_transformers_becomes_a_preset(tmp_path: Path, name: str) -> None:
     import keras_hub
 
@@ -186,5 +186,5 @@ def test_a_checkpoint_of_transformers_becomes_a_preset(tmp_path: Path, name: str
     ours = nextword.models.CausalLM.from_preset(tmp_path / "checkpoint", preprocessor=None)
     ours.save_to_preset(tmp_path / "preset")  # warnings are errors
     backbone = keras_hub.models.Backbone.from_preset(str(tmp_path / "preset"))
-    theirs = CASES["llama3" if name == "llama" else name].cls("CausalLM")(backbone)
+    theirs = CASES[{"llama": "llama3", "qwen2": "qwen"}.get(name, name)].cls("CausalLM")(backbone)
     assert_close(ours, theirs)

@@ -9,16 +9,11 @@ from tokenizers import AddedToken
 from transformers import GPT2Tokenizer, PreTrainedTokenizerFast
 
 from nextword.errors import PresetError
-from nextword.tokenizers import BytePairTokenizer, load_tokenizer
+from nextword.tokenizers import BytePairTokenizer, Qwen3Tokenizer, load_tokenizer
 from nextword.tokenizers.unigram import UnigramTokenizer
 from trained_tokenizers import CHAT_ML, byte_level_library, checkpoint, save
 
 KINDS = ["gpt-2", "smollm", "llama-bpe", "qwen2", "gpt-4o", "deepseek-v3", "byte-fallback"]
-
-
-class QwenStyleTokenizer(BytePairTokenizer):
-    default_split = "qwen2"
-    role_tokens: ClassVar = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
 
 
 def assert_equal(first, second, corpus):
@@ -100,8 +95,8 @@ def test_kerashubs_files_alone(pairs, corpus, tmp_path):
         "add_prefix_space": False,
         "unsplittable_tokens": ["<|im_end|>", "<|endoftext|>"],
     }
-    again = QwenStyleTokenizer.from_assets(config, tmp_path)
-    assert type(again) is QwenStyleTokenizer
+    again = Qwen3Tokenizer.from_assets(config, tmp_path)
+    assert type(again) is Qwen3Tokenizer
     texts = [text for text in corpus if "think>" not in text]  # not special, so not known
     for parse_special in (False, True):
         expected = ours.tokenize(texts, parse_special=parse_special)
@@ -175,7 +170,7 @@ def test_vocabularies_that_do_not_fit_are_refused(vocabulary):
 
 def test_special_tokens_must_be_in_the_vocabulary():
     with pytest.raises(PresetError, match=r"special tokens of .*'<\|im_end\|>'"):
-        QwenStyleTokenizer({"a": 0}, [])
+        Qwen3Tokenizer({"a": 0}, [])
     with pytest.raises(PresetError, match="special tokens of .*'<x>'"):
         BytePairTokenizer({"a": 0}, [], unsplittable_tokens=["<x>"])
     with pytest.raises(PresetError, match="Received: 'qwen3'. Did you mean 'qwen"):

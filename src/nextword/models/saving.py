@@ -206,7 +206,7 @@ class PresetWriter:
         ours = self._backbone.get_config()
         defaults = self._stored.defaults()
         return any(
-            ours[name] != other.config.get(name, default)
+            _as_json(ours[name]) != other.config.get(name, default)
             for name, default in defaults.items()
             if name != "tie_word_embeddings"  # which KerasHub does not save
         )
@@ -258,6 +258,10 @@ def _max_shard_bytes(max_shard_size: float | None) -> float | None:
             f"`max_shard_size` must be positive. Received: max_shard_size={max_shard_size}."
         )
     return max_shard_size * GIGABYTE
+
+
+def _as_json(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _size(variable: Any) -> int:

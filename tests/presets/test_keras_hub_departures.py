@@ -1,0 +1,221 @@
+"""Where KerasHub departs from transformers, nextword does not; and what KerasHub cannot express."""
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nextword
+from keras_presets import (
+    CASES,
+    Case,
+    assert_close,
+    assert_same_weights,
+    difference,
+    no_initial_values,
+    save,
+)
+from nextword.errors import PresetError
+
+keras_hub = pytest.importorskip("keras_hub")
+# KerasHub leaves the file of a SentencePiece model open.
+pytestmark = pytest.mark.filterwarnings(
+    r"ignore:Exception ignored in.*vocabulary\.spm:pytest.PytestUnraisableExceptionWarning"
+)
+
+SIZES = CASES["mistral"].arguments | {"num_layers": 1}
+for name in ("sliding_window", "head_dim"):
+    del SIZES[name]
+
+
+def saved(directory: Path, prefix: str, **changes: Any) -> Any:
+    """Save a model of KerasHub, and return it."""
+    model = Case(prefix, SIZES | changes).model()
+    model.save_to_preset(str(directory))
+    return model
+
+
+def ours_with(directory: Path, **arguments: Any) -> Any:
+    """Load a model with other arguments than its preset's."""
+    model = nextword.models.CausalLM.from_preset(directory)
+    return type(model)(type(model.backbone).from_preset(directory, **arguments))
+
+
+@pytest.mark.parametrize(
+    ("name", "variants"),
+    [
+        ("mistral", [{"sliding_window": None}]),
+        ("mixtral", [{"sliding_window": None}, {"top_k": 1}]),
+    ],
+)
+def test_windows_and_experts_show_in_the_texts_of_the_tests(
+    tmp_path: Path, name: str, variants: list[dict[str, Any]]
+) -> None:
+    theirs = save(tmp_path, name)
+    for changes in variants:
+        assert difference(ours_with(tmp_path, **changes), theirs) > 0.01
+
+
+@pytest.mark.parametrize(
+    ("prefix", "argument", "default"),
+    [
+        ("Mistral", "sliding_window", 512),
+        ("Mixtral", "sliding_window", 512),
+        ("Qwen3", "sliding_window_size", 32768),
+    ],
+)
+def test_null_is_no_window_and_not_the_usual_one(
+    tmp_path: Path, prefix: str, argument: str, default: int
+) -> None:
+    needed = {"Mixtral": {"num_experts": 2}, "Qwen3": {"head_dim": 4}}.get(prefix, {})
+    case = Case(prefix, SIZES | needed)
+    for window in (None, default):
+        path = tmp_path / str(window)
+        with no_initial_values():
+            theirs = case.cls("Backbone")(**case.arguments, **{argument: window})
+        theirs.save_to_preset(str(path))
+        ours = nextword.models.Backbone.from_preset(path)
+        assert ours.config.sliding_window == window
+        ours.save_to_preset(path)
+        assert json.loads((path / "config.json").read_text())["config"][argument] == window
+
+
+@pytest.mark.parametrize(
+    ("prefix", "changes", "off"),
+    [
+        (
+            "Qwen",
+            {"use_sliding_window_attention": True, "sliding_window_size": 6},
+            {"use_sliding_window_attention": False},
+        ),
+        (
+            "Qwen3",
+            {"sliding_window_size": 6, "head_dim": 8, "layer_norm_epsilon": 1e-5},
+            {"sliding_window_size": None},
+        ),
+    ],
+)
+def test_a_window_that_keras_hub_forgets_where_it_has_fused_attention(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    prefix: str,
+    changes: dict[str, Any],
+    off: dict[str, Any],
+) -> None:
+    theirs = saved(tmp_path, prefix, **changes)
+    ours = nextword.models.CausalLM.from_preset(tmp_path)
+    assert difference(ours, theirs) > 0.01
+    assert_close(ours_with(tmp_path, **off), theirs)
+
+    lower = prefix.lower()
+    attention = importlib.import_module(f"keras_hub.src.models.{lower}.{lower}_attention")
+    monkeypatch.setattr(attention, "fused_attention_op_available", lambda: False)
+    assert_close(ours, theirs)
+    with pytest.warns(UserWarning, match=f"{prefix}Backbone does not .* heed {next(iter(off))}"):
+        ours.backbone.save_to_preset(tmp_path / "ours")
+
+
+def test_an_epsilon_that_keras_hub_does_not_pass_on(tmp_path: Path) -> None:
+    theirs = saved(tmp_path, "Qwen3", head_dim=8, layer_norm_epsilon=0.1)
+    ours = nextword.models.CausalLM.from_preset(tmp_path)
+    assert difference(ours, theirs) > 1e-3
+    for layer in theirs.backbone.transformer_layers:
+        attention = layer._self_attention_layer
+        for norm in (attention._query_dense_layer_norm, attention._key_dense_layer_norm):
+            assert norm.epsilon == 1e-5  # whatever the model's is
+            norm.epsilon = 0.1
+    assert_close(ours, theirs)
+
+
+def test_another_name_of_the_same_classes(tmp_path: Path) -> None:
+    theirs = save(tmp_path, "qwen")
+    for path in tmp_path.glob("*.json"):
+        path.write_text(path.read_text().replace("keras_hub>Qwen", "keras_hub>Qwen2"))
+    ours = nextword.models.Qwen2CausalLM.from_preset(tmp_path)
+    assert type(ours.preprocessor.tokenizer) is nextword.tokenizers.Qwen2Tokenizer
+    assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "arguments"),
+    [
+        ("Mistral", {"tie_word_embeddings": True}),
+        ("Mistral", {"sliding_window": 6, "sliding_layers": (True, False), "num_layers": 2}),
+        ("Mixtral", {"head_dim": 6, "num_experts": 2}),
+        ("Qwen", {"head_dim": 6}),
+        ("Qwen3", {"attention_bias": True, "head_dim": 4}),
+        ("Phi3", {"partial_rotary_factor": 0.5}),
+        ("Phi3", {"sliding_window": 6}),
+    ],
+)
+def test_what_keras_hub_cannot_express_is_said_and_kept(
+    tmp_path: Path, prefix: str, arguments: dict[str, Any]
+) -> None:
+    backbone = getattr(nextword.models, f"{prefix}Backbone")(**SIZES | arguments)
+    for _ in range(2):  # the second time over the first
+        with pytest.warns(UserWarning, match=f"KerasHub's {prefix}Backbone does not know or heed"):
+            backbone.save_to_preset(tmp_path)
+        again = nextword.models.Backbone.from_preset(tmp_path)
+        assert again.config == backbone.config
+        assert_same_weights(again, backbone)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "changes", "message"),
+    [
+        ("Mistral", {"sliding_layers": "yes"}, "'sliding_layers'.*a list of true and false"),
+        ("Mistral", {"sliding_layers": [1]}, "'sliding_layers'.*a list of true and false"),
+        ("Mistral", {"sliding_layers": [True] * 9}, "one entry per layer"),
+        ("Mistral", {"sliding_window": 0}, "'sliding_window'.*integer from 1"),
+        ("Phi3", {"rope_scaling_type": "os.system"}, "'rope_scaling_type'.*'su'"),
+        ("Phi3", {"rope_scaling_short_factor": ["x"]}, "'rope_scaling_short_factor'.*positive num"),
+        ("Phi3", {"rope_scaling_long_factor": [0.0]}, "'rope_scaling_long_factor'.*positive num"),
+    ],
+)
+def test_settings_that_make_no_sense(
+    tmp_path: Path, prefix: str, changes: dict[str, Any], message: str
+) -> None:
+    getattr(nextword.models, f"{prefix}Backbone")(**SIZES).save_to_preset(tmp_path)
+    path = tmp_path / "config.json"
+    stored = json.loads(path.read_text())
+    stored["config"] |= changes
+    path.write_text(json.dumps(stored))
+    with pytest.raises(PresetError, match=message):
+        nextword.models.Backbone.from_preset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "ends"),
+    [
+        ("mistral", ["</s>"]),
+        ("mistral-tekken", ["</s>"]),
+        ("mixtral", ["</s>"]),
+        ("qwen", ["<|endoftext|>"]),
+        ("qwen3", ["<|im_end|>", "<|endoftext|>"]),
+        ("phi3", ["<|endoftext|>", "<|end|>"]),
+    ],
+)
+def test_tokens_with_a_role(tmp_path: Path, name: str, ends: list[str]) -> None:
+    theirs = CASES[name].make_tokenizer()
+    theirs.save_to_preset(str(tmp_path))
+    ours = getattr(nextword.tokenizers, type(theirs).__name__).from_assets(
+        json.loads((tmp_path / "tokenizer.json").read_text())["config"],
+        tmp_path / "assets" / "tokenizer",
+    )
+    assert type(ours).__name__ == type(theirs).__name__
+    for role in ("start_token_id", "end_token_id"):
+        assert getattr(ours, role) == getattr(theirs, role)
+    # KerasHub's are 0 where there is no such token.
+    assert (ours.pad_token_id or 0) == theirs.pad_token_id
+    assert set(map(ours.token_to_id, ends)) <= set(ours.end_token_ids)
+
+
+def test_a_split_pattern_from_a_file_must_be_the_known_one(tmp_path: Path) -> None:
+    CASES["mistral-tekken"].make_tokenizer().save_to_preset(str(tmp_path))
+    assets = tmp_path / "assets" / "tokenizer"
+    cls = nextword.tokenizers.MistralTekkenTokenizer
+    for pattern, message in (("(a+)+$", "`split_pattern` must be"), (3, "another value for")):
+        with pytest.raises(PresetError, match=message):
+            cls.from_assets({"split_pattern": pattern}, assets)
