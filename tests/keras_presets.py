@@ -141,10 +141,15 @@ CASES = {
 TINY_SHARDS = 3000 / 2**30
 
 
-def logits(model: Any) -> np.ndarray:
-    """Return the logits of a model, of either library, for two rows with padding."""
-    token_ids = np.random.default_rng(1).integers(0, 23, (2, 20))
-    padding_mask = np.arange(20) < np.array([[20], [13]])
+LENGTHS = (20, 13)
+
+
+def logits(model: Any, row: int | None = None) -> np.ndarray:
+    """Return the logits of a model, of either library, for two rows with padding, or one alone."""
+    token_ids = np.random.default_rng(1).integers(0, 23, (2, max(LENGTHS)))
+    padding_mask = np.arange(max(LENGTHS)) < np.array(LENGTHS)[:, None]
+    if row is not None:
+        token_ids, padding_mask = (a[[row], : LENGTHS[row]] for a in (token_ids, padding_mask))
     # One program compiles faster than all its operations do.
     call = jax.jit(lambda inputs: model(inputs)) if keras.backend.backend() == "jax" else model
     outputs = call({"token_ids": token_ids, "padding_mask": padding_mask})
@@ -156,12 +161,12 @@ def assert_close(ours: Any, theirs: Any) -> None:
     assert difference(ours, theirs) < 1e-5
 
 
-def difference(ours: Any, theirs: Any) -> float:
+def difference(ours: Any, theirs: Any, row: int | None = None) -> float:
     """Return how far the logits of two models are apart, measured by the largest of them."""
-    expected = logits(theirs)
+    expected = logits(theirs, row)
     scale = np.abs(expected).max()
     assert scale > 1  # the comparison says something
-    return float(np.abs(logits(ours) - expected).max() / scale)
+    return float(np.abs(logits(ours, row) - expected).max() / scale)
 
 
 def assert_same_weights(one: Any, other: Any) -> None:

@@ -55,6 +55,7 @@ JOURNEYS = [
     ("llama3-scaled", "float32"),
     *itertools.product(["mistral", "mixtral", "qwen3", "phi3"], ["float32", "bfloat16"]),
     ("mistral-tekken", "float32"),
+    ("phi3-long", "float32"),
     ("qwen", "float32"),
     ("qwen-head", "bfloat16"),
 ]

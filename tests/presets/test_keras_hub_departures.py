@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import nextword
@@ -14,6 +15,7 @@ from keras_presets import (
     assert_close,
     assert_same_weights,
     difference,
+    logits,
     no_initial_values,
     save,
 )
@@ -127,6 +129,16 @@ def test_an_epsilon_that_keras_hub_does_not_pass_on(tmp_path: Path) -> None:
             assert norm.epsilon == 1e-5  # whatever the model's is
             norm.epsilon = 0.1
     assert_close(ours, theirs)
+
+
+def test_long_rotary_factors_that_keras_hub_chooses_for_a_whole_batch(tmp_path: Path) -> None:
+    long = CASES["phi3-long"].arguments | {"pretraining_sequence_length": 16}
+    theirs = saved(tmp_path, "Phi3", **long)
+    ours = nextword.models.CausalLM.from_preset(tmp_path)
+    for row in (0, 1):  # alone, of 20 and 13 tokens
+        assert difference(ours, theirs, row) < 1e-5
+    assert difference(ours, theirs) > 0.01
+    np.testing.assert_allclose(logits(ours)[1, :13], logits(ours, 1)[0], atol=1e-4)
 
 
 def test_another_name_of_the_same_classes(tmp_path: Path) -> None:
