@@ -27,13 +27,28 @@ _KAGGLE_MOUNT = "/kaggle-jwt-handler/AttachDatasourceUsingJwtRequest"
 Files = dict[str, bytes]
 
 
+def directory_files(directory: Path) -> Files:
+    """Return the files of a directory, to be served."""
+    return {
+        path.relative_to(directory).as_posix(): path.read_bytes()
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
+
+
 @dataclass
 class Repository:
-    """A model repository: the files of each commit, and the commit of each branch or tag."""
+    """A model repository: the files of each commit, and the commit of each branch or tag.
+
+    Attributes:
+        gated: whether only those may read it who have accepted its terms.
+        accepted: whether the user has.
+    """
 
     commits: dict[str, Files] = field(default_factory=dict)
     references: dict[str, str] = field(default_factory=dict)
     gated: bool = False
+    accepted: bool = True
 
 
 @dataclass
@@ -65,6 +80,7 @@ class HubServer:
 
     Attributes:
         requests: (method, path) of every request so far.
+        resumed: (path, offset) of every download so far that began in the middle.
         faults: what will go wrong; each is removed when it has.
         files: plain files by path, such as `/wheels/x.whl`; a path that ends in `/` is a page.
         repositories: what is on the Hugging Face Hub, by name.
@@ -73,6 +89,7 @@ class HubServer:
 
     def __init__(self):
         self.requests: list[tuple[str, str]] = []
+        self.resumed: list[tuple[str, int]] = []
         self.faults: list[Fault] = []
         self.files: dict[str, bytes] = {}
         self.repositories: dict[str, Repository] = {}
@@ -221,6 +238,8 @@ class _Handler(UploadHandler):
             return self._send(401 if authorization is None else 404, _error("RepoNotFound"))
         if repository.gated and authorization is None:
             return self._send(401, _error("GatedRepo"))
+        if repository.gated and not repository.accepted:
+            return self._send(403, _error("GatedRepo"))
         commit = repository.references.get(revision, revision)
         if commit not in repository.commits:
             return self._send(404, _error("RevisionNotFound"))
@@ -256,6 +275,7 @@ class _Handler(UploadHandler):
         start, status = 0, 200
         if match := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
             start, status = int(match[1]), 206
+            self.hub.resumed.append((path, start))
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
         self.send_response(status)
         for name, value in headers.items():

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 import nextword
-from hub_server import HubServer
+from hub_server import HubServer, directory_files
+from nextword.presets import builtin_presets
 from nextword.presets.hub_clients import kagglehub_client
 from tiny_wheel import FILENAME, build_wheel, pip_that_delivers
 
@@ -49,6 +50,19 @@ def hub(home, monkeypatch):
         monkeypatch.setattr(kagglehub_client().clients, "get_user_agent", lambda: "kagglehub")
         yield server
         huggingface_hub.close_session()
+
+
+@pytest.fixture
+def publish(hub):
+    """Serve a directory as the Kaggle model of a built-in preset."""
+
+    def publish(directory: Path, name: str = "gpt2_base_en") -> None:
+        handle = builtin_presets()[name].handle.removeprefix("kaggle://")
+        variant, _, version = handle.rpartition("/")
+        for _ in range(int(version)):
+            hub.add_kaggle(variant, directory_files(directory))
+
+    return publish
 
 
 @pytest.fixture(scope="session")

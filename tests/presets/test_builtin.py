@@ -56,3 +56,14 @@ def test_all_public_names_exist():
 def test_unknown_attribute():
     with pytest.raises(AttributeError, match="no attribute 'open_chekpoint'"):
         presets.open_chekpoint  # noqa: B018
+
+
+def test_kaggle_s_own_client_reads_every_handle():
+    from kagglehub.handle import parse_model_handle
+
+    handles = [p.handle for p in presets.builtin_presets().values() if p.is_on_kaggle]
+    assert len(handles) > 200
+    for handle in handles:
+        model = parse_model_handle(handle.removeprefix("kaggle://"))
+        assert model.version > 0
+        assert model.framework_enum().name == "MODEL_FRAMEWORK_KERAS"

@@ -118,6 +118,11 @@ def test_hf_gated(hub, monkeypatch):
     with pytest.raises(PresetError, match="did not accept the token"):
         resolve_preset("hf://org/name").find("config.json")
     monkeypatch.setenv("HF_TOKEN", GOOD_TOKEN)
+    hub.repositories["org/name"].accepted = False
+    with pytest.raises(PresetError, match="accept its terms on that page") as caught:
+        resolve_preset("hf://org/name").find("config.json")
+    assert one_sentence(caught.value)
+    hub.repositories["org/name"].accepted = True
     assert resolve_preset("hf://org/name").path("config.json").read_bytes() == CONFIG
 
 
@@ -184,9 +189,12 @@ def test_hf_interrupted_download_is_not_trusted(hub, home, monkeypatch):
 
 def test_hf_connection_lost_for_a_moment_is_resumed(hub, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda seconds: None)
+    # What is received is kept by the chunk, which is 10 MB.
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 100)
     hub.add_huggingface("org/name", FILES)
     hub.faults = [Fault("w.bin", after=1000)]
     assert resolve_preset("hf://org/name").path("w.bin").read_bytes() == WEIGHTS
+    assert [offset for _, offset in hub.resumed] == [1000]
 
 
 # ---- Kaggle
@@ -277,7 +285,8 @@ def test_kaggle_offline_serves_what_was_learned_online(hub, monkeypatch):
         resolve_preset(f"kaggle://{KAGGLE}").find("config.json")
 
 
-def test_kaggle_interrupted_download_is_resumed_and_not_trusted_before(hub):
+def test_kaggle_interrupted_download_is_resumed_and_not_trusted_before(hub, monkeypatch):
+    monkeypatch.setattr("kagglehub.clients.CHUNK_SIZE", 100)  # what is kept at a time
     hub.add_kaggle(KAGGLE, {"w.bin": WEIGHTS})
     hub.faults = [Fault("w.bin", after=1000)]
     source = resolve_preset(f"kaggle://{KAGGLE}/1")
@@ -285,6 +294,7 @@ def test_kaggle_interrupted_download_is_resumed_and_not_trusted_before(hub):
         source.find("w.bin")
     assert one_sentence(caught.value)
     assert source.path("w.bin").read_bytes() == WEIGHTS
+    assert [offset for _, offset in hub.resumed] == [1000]
 
 
 @pytest.mark.parametrize("version", ["", "/1"])

@@ -10,7 +10,7 @@ import pytest
 
 import nextword
 from families.cases import CASES
-from hub_server import HubServer
+from hub_server import HubServer, directory_files
 from hub_uploads import GOOD_TOKEN
 from nextword.presets import PresetError
 
@@ -32,14 +32,6 @@ def logged_in(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> HubServer:
     return hub
 
 
-def contents(directory: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(directory).as_posix(): path.read_bytes()
-        for path in directory.rglob("*")
-        if path.is_file()
-    }
-
-
 def repository_files(hub: HubServer, name: str = "me/tiny") -> dict[str, bytes]:
     repository = hub.repositories[name]
     return repository.commits[repository.references["main"]]
@@ -55,22 +47,26 @@ def assert_same_model(one: Any, other: Any) -> None:
 def test_what_is_uploaded_loads_again(
     logged_in: HubServer, preset: Path, lm: Any, uri: str
 ) -> None:
-    before = contents(preset)
+    before = directory_files(preset)
     nextword.upload_preset(uri, preset)
-    assert contents(preset) == before
+    assert directory_files(preset) == before
     assert_same_model(nextword.models.CausalLM.from_preset(uri), lm)
 
 
 def test_a_repository_without_a_user_is_the_user_s_own(logged_in: HubServer, preset: Path) -> None:
     nextword.upload_preset("hf://tiny", str(preset))
-    assert contents(preset).items() <= repository_files(logged_in, "me/tiny").items()
+    assert directory_files(preset).items() <= repository_files(logged_in, "me/tiny").items()
 
 
 def test_a_model_card_is_written_if_there_is_none(
     logged_in: HubServer, preset: Path, lm: Any
 ) -> None:
     nextword.upload_preset(HF, preset)
-    assert repository_files(logged_in).keys() == {".gitattributes", "README.md", *contents(preset)}
+    assert repository_files(logged_in).keys() == {
+        ".gitattributes",
+        "README.md",
+        *directory_files(preset),
+    }
     card = repository_files(logged_in)["README.md"].decode()
     assert card.startswith("---\nlibrary_name: keras-hub\npipeline_tag: text-generation\n")
     assert "# tiny\n" in card
@@ -112,7 +108,7 @@ def test_kaggle_gets_a_new_version_every_time(logged_in: HubServer, preset: Path
     for version in (1, 2):
         nextword.upload_preset(KAGGLE, preset)
         assert len(logged_in.models["me/tiny/keras/base"].versions) == version
-    assert logged_in.models["me/tiny/keras/base"].versions == [contents(preset)] * 2
+    assert logged_in.models["me/tiny/keras/base"].versions == [directory_files(preset)] * 2
     assert_same_model(nextword.models.CausalLM.from_preset(f"{KAGGLE}/2"), lm)
 
 
