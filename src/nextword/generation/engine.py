@@ -43,6 +43,7 @@ class Engine:
         self._decoder = decoder
         self._max_slots = max_slots
         self._steps: dict[Any, Steps] = {}
+        self._variables: list[Any] = []  # which the programs read
 
     def generate(self, requests: Sequence[Request], sampler: Sampler) -> "Generation":
         """Start to run requests.
@@ -179,6 +180,11 @@ class Engine:
         return allocate_buffers(decoder.config, rows, capacity, decoder.compute_dtype)
 
     def _compiled_steps(self, sampler: Sampler) -> Steps:
+        variables = self._decoder.variables
+        if list(map(id, variables)) != list(map(id, self._variables)):
+            # LoRA gives the model other variables than the programs read.
+            self._steps.clear()
+            self._variables = variables
         key = sampler.program
         if key not in self._steps:
             self._steps[key] = Steps(self._decoder, sampler, get_backend())

@@ -7,6 +7,7 @@ from nextword.layers.experts import Experts
 from nextword.layers.feed_forward import FeedForward
 from nextword.layers.layer import Layer, WeightSource, initialize_from
 from nextword.layers.linear import Linear
+from nextword.layers.matrix import LowRankUpdate, Matrix
 from nextword.layers.normalization import Normalization, norm_layer
 from nextword.layers.rotary_config import (
     LinearScaling,
@@ -30,6 +31,8 @@ __all__ = [
     "LinearScaling",
     "Llama3Scaling",
     "LongRopeScaling",
+    "LowRankUpdate",
+    "Matrix",
     "Normalization",
     "PositionEmbedding",
     "RotaryConfig",

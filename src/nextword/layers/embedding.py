@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from nextword.layers.layer import Layer
-from nextword.ops import linear
+from nextword.layers.matrix import Matrix
 
 
 class TokenEmbedding(Layer):
@@ -20,6 +20,10 @@ class TokenEmbedding(Layer):
         scale: what embedded tokens are multiplied with.
         logit_soft_cap: optional bound `c` of the logits, as `c * tanh(logits / c)`.
         **kwargs: `name`, `dtype` and the like, see `keras.layers.Layer`.
+
+    Attributes:
+        embeddings: the `Matrix` whose rows are the tokens' vectors, once the layer is built.
+        reverse_embeddings: the one that gives the logits, which may be the same.
 
     Example:
     >>> import numpy as np
@@ -48,13 +52,16 @@ class TokenEmbedding(Layer):
 
     def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
         shape = (self.vocabulary_size, self.hidden_dim)
-        initializer = keras.initializers.RandomNormal(stddev=0.02)
-        self.embeddings = self.add_weight(name="embeddings", shape=shape, initializer=initializer)
+        self.embeddings = Matrix(self, "embeddings", shape)
         self.reverse_embeddings = (
-            self.embeddings
-            if self.tie_weights
-            else self.add_weight(name="reverse_embeddings", shape=shape, initializer=initializer)
+            self.embeddings if self.tie_weights else Matrix(self, "reverse_embeddings", shape)
         )
+
+    @property
+    def matrices(self) -> tuple[Matrix, ...]:
+        """The layer's matrices; LoRA trains the first."""
+        own = (self.embeddings, self.reverse_embeddings)
+        return own[:1] if self.tie_weights else own
 
     def call(self, inputs: Any, reverse: bool = False) -> Any:
         """Embed token ids, or project hidden states onto the vocabulary.
@@ -68,10 +75,10 @@ class TokenEmbedding(Layer):
             Float tensor of shape `[batch, length, hidden_dim]`, or `[..., vocabulary_size]`.
         """
         if not reverse:
-            embedded = ops.take(self.embeddings, inputs, axis=0)
+            embedded = self.embeddings.rows(inputs)
             # In the compute dtype: checkpoints were trained with the scale rounded to it.
             return embedded * ops.cast(self.scale, embedded.dtype) if self.scale != 1 else embedded
-        logits = linear(inputs, self.reverse_embeddings)
+        logits = self.reverse_embeddings.apply(inputs)
         if self.logit_soft_cap is None:
             return logits
         return self.logit_soft_cap * ops.tanh(logits / self.logit_soft_cap)

@@ -55,3 +55,12 @@ class Layer(keras.layers.Layer):
                 return source(path, shape, dtype)
 
         return super().add_weight(shape=shape, initializer=initializer, name=name, **kwargs)
+
+    @contextlib.contextmanager
+    def unlocked(self) -> Iterator[None]:
+        """Allow variables to be added and removed, which Keras forbids once a layer is built."""
+        self._tracker.unlock()
+        try:
+            yield
+        finally:
+            self._tracker.lock()

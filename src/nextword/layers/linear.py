@@ -2,10 +2,8 @@
 
 from typing import Any
 
-import keras
-
 from nextword.layers.layer import Layer
-from nextword.ops import linear
+from nextword.layers.matrix import Matrix
 
 
 class Linear(Layer):
@@ -15,6 +13,10 @@ class Linear(Layer):
         units: size of the output's last axis.
         use_bias: whether to add a bias.
         **kwargs: `name`, `dtype` and the like, see `keras.layers.Layer`.
+
+    Attributes:
+        kernel: the `Matrix`, once the layer is built.
+        bias: the variable, or None.
 
     Example:
     >>> import numpy as np
@@ -28,11 +30,8 @@ class Linear(Layer):
         self.use_bias = use_bias
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        self.kernel = self.add_weight(
-            name="kernel",
-            shape=(self.units, input_shape[-1]),
-            initializer=keras.initializers.RandomNormal(stddev=0.02),
-        )
+        width: Any = input_shape[-1]
+        self.kernel = Matrix(self, "kernel", (self.units, width))
         self.bias = (
             self.add_weight(name="bias", shape=(self.units,), initializer="zeros")
             if self.use_bias
@@ -40,7 +39,12 @@ class Linear(Layer):
         )
 
     def call(self, inputs: Any) -> Any:
-        return linear(inputs, self.kernel, self.bias)
+        return self.kernel.apply(inputs, self.bias)
+
+    @property
+    def matrices(self) -> tuple[Matrix, ...]:
+        """The layer's matrices; LoRA trains the first."""
+        return (self.kernel,)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (*input_shape[:-1], self.units)

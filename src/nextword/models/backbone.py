@@ -4,6 +4,7 @@ import abc
 import inspect
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import keras
@@ -17,6 +18,7 @@ from nextword.layers import (
     TransformerLayer,
     norm_layer,
 )
+from nextword.models import lora, lora_files
 from nextword.presets.class_presets import ClassPresets
 
 
@@ -202,17 +204,111 @@ class Backbone(keras.Model):
         writer = PresetWriter(backbone=self)
         writer.write(preset_dir, max_shard_size=max_shard_size, overwrite=overwrite)
 
+    def default_lora_layer_names(self) -> list[str]:
+        """Return the names of the layers that `enable_lora` adapts by default."""
+        return list(lora.DEFAULT_TARGETS)
+
+    def enable_lora(
+        self,
+        rank: int,
+        target_layer_names: Sequence[str] | None = None,
+        *,
+        alpha: float | None = None,
+    ) -> None:
+        """Freeze the backbone, and train a low-rank update of some of its matrices instead.
+
+        The update of a matrix `[out, in]` is `alpha / rank` times the product of
+        `lora_kernel_b [out, rank]`, which is zero at first, and `lora_kernel_a [rank, in]`
+        (https://arxiv.org/abs/2106.09685). It is kept in float32, whatever the dtype of the matrix.
+        What else the adapted layers have trains in full, as in KerasHub: biases, and with the token
+        embedding a head of its own. A model that has been trained before must be compiled anew.
+
+        Args:
+            rank: rank of the updates.
+            target_layer_names: names of the layers to adapt, as they are here or in KerasHub; by
+                default those of `default_lora_layer_names`.
+            alpha: strength of the updates, the rank by default.
+
+        Raises:
+            TypeError: an argument has the wrong type.
+            ValueError: there is no layer of a name, an argument is out of its range, or the
+                backbone has been adapted before.
+
+        Example:
+        ```python
+        backbone = nextword.models.GPT2Backbone(
+            vocabulary_size=100, num_layers=2, num_heads=4, hidden_dim=32, intermediate_dim=128
+        )
+        backbone.enable_lora(rank=4)
+        ```
+        """
+        lora.enable_lora(self, rank, target_layer_names, alpha)
+
+    def save_lora_weights(
+        self, filepath: str | os.PathLike[str], *, for_keras_hub: bool = True
+    ) -> None:
+        """Save every variable that `enable_lora` lets train, and nothing else.
+
+        Args:
+            filepath: a path that ends in ".lora.h5".
+            for_keras_hub: whether KerasHub is to be able to load the file, too. It takes the
+                updates of matrices alone, and in a form that is larger, often by the number of
+                heads.
+
+        Raises:
+            ValueError: the path ends otherwise, or `enable_lora` has not been called.
+
+        Example:
+        ```python
+        backbone = nextword.models.Backbone.from_preset(directory)
+        backbone.enable_lora(rank=4)
+        backbone.save_lora_weights("my-task.lora.h5")
+        ```
+        """
+        lora_files.save_lora_weights(self, Path(filepath), for_keras_hub=for_keras_hub)
+
+    def load_lora_weights(self, filepath: str | os.PathLike[str]) -> None:
+        """Load what `save_lora_weights` saved, here or in KerasHub.
+
+        Where `enable_lora` has not been called, the layers of the file are adapted as they were. An
+        update from KerasHub has a larger rank here, often by the number of heads.
+
+        Args:
+            filepath: the file.
+
+        Raises:
+            PresetError: the file cannot be read, or is of another model or of other updates than
+                this backbone has; then nothing is loaded.
+
+        Example:
+        ```python
+        backbone = nextword.models.Backbone.from_preset(directory)
+        backbone.enable_lora(rank=4)
+        backbone.save_lora_weights("my-task.lora.h5")
+
+        backbone = nextword.models.Backbone.from_preset(directory)
+        backbone.load_lora_weights("my-task.lora.h5")
+        ```
+        """
+        lora_files.load_lora_weights(self, Path(filepath))
+
     def get_config(self) -> dict[str, Any]:
+        ranks = {path: [u.rank, u.alpha] for path, u in lora.adapters(self).items()}
         return {
             "name": self.name,
             "trainable": self.trainable,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             **self._arguments,
+            **({"lora": ranks} if ranks else {}),
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
         config = dict(config)
+        ranks = config.pop("lora", {})
         if isinstance(config.get("dtype"), dict):
             config["dtype"] = keras.dtype_policies.deserialize(config["dtype"])
-        return cls(**config)
+        backbone = cls(**config)
+        if ranks:
+            lora.adapt(backbone, ranks)
+        return backbone

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 
 import nextword
 from nextword.errors import PresetError
@@ -21,6 +22,7 @@ from nextword.models.formats.keras_objects import (
     serialized_task,
     serialized_tokenizer,
 )
+from nextword.models.lora import adaptable_matrices, weights_without_adapters
 from nextword.models.task_weights import as_array
 from nextword.presets.directories import replaced_directory
 from nextword.presets.keras import GIGABYTE, SHARD_INDEX, TASK_WEIGHTS, WEIGHTS, write_weights
@@ -122,14 +124,19 @@ class PresetWriter:
                     self._task.save_task_weights(new / TASK_WEIGHTS)
 
     def _write_backbone(self, new: Path, backbone: "Backbone", max_bytes: float | None) -> None:
-        variables = {variable.path: variable for variable in backbone.weights}
+        variables = weights_without_adapters(backbone)
+        matrices = adaptable_matrices(backbone)
         table = self._stored.table(backbone.config)
         if unknown := variables.keys() ^ table.keys():
             raise PresetError(f"A preset has no place for the variable {min(unknown)!r}.")
         sizes: dict[str, int] = {}
         for path, place in table.items():
             sizes[place.name] = sizes.get(place.name, 0) + _size(variables[path])
-        tensors = stored_tensors(table, lambda path: as_array(variables[path]))
+
+        def value(path: str) -> np.ndarray:
+            return matrices[path].merged() if path in matrices else as_array(variables[path])
+
+        tensors = stored_tensors(table, value)
         write_weights(new, tensors, sizes, max_bytes)
         write_json(new / CONFIG, serialized_backbone(backbone, self._stored, self._classes))
         write_json(new / METADATA, _metadata(backbone, self._task_kind))
@@ -278,7 +285,9 @@ def _metadata(backbone: "Backbone", task_kind: str) -> dict[str, Any]:
         "keras_version": keras.version(),
         "keras_hub_version": _KERAS_HUB_VERSION,
         "nextword_version": nextword.__version__,
-        "parameter_count": backbone.count_params(),
+        "parameter_count": sum(
+            math.prod(weight.shape) for weight in weights_without_adapters(backbone).values()
+        ),
         "date_saved": datetime.datetime.now().strftime("%Y-%m-%d@%H:%M:%S"),
         "tasks": [task_kind],
     }

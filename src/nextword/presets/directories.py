@@ -1,4 +1,4 @@
-"""Replace a directory by another as a whole: whoever looks sees the old one or the new one."""
+"""Replace a directory or a file as a whole: whoever looks sees the old one or the new one."""
 
 import os
 import shutil
@@ -47,6 +47,29 @@ def replaced_directory(directory: Path, keeps: Callable[[str], bool]) -> Iterato
         _sync(directory.parent)
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+@contextmanager
+def replaced_file(path: Path) -> Iterator[Path]:
+    """Yield a path for a file that takes the place of another when the block ends.
+
+    Args:
+        path: the file to replace. It need not exist.
+
+    Example:
+        ```python
+        with replaced_file(Path("numbers.txt")) as new:
+            new.write_text("1 2 3")
+        ```
+    """
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as directory:
+        new = Path(directory) / path.name
+        yield new
+        _sync(new)
+        new.replace(path)
+        _sync(path.parent)
 
 
 def _keep(old: Path, new: Path, keeps: Callable[[str], bool]) -> None:

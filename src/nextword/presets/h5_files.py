@@ -135,7 +135,7 @@ def write_h5_files(
             for filename in dict.fromkeys(places.values())
         }
         for name, tensor in tensors:
-            tensor = np.ascontiguousarray(tensor)
+            tensor = np.asarray(tensor, order="C")
             if tensor.dtype.name == _BFLOAT16:
                 dataset = files[places[name]].create_dataset(name, data=tensor.view("V2"))
                 dataset.attrs["dtype"] = _BFLOAT16

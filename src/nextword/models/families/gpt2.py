@@ -113,14 +113,14 @@ KERAS_NAMES = {
     "token_embedding": "layers/reversible_embedding",
     "position_embedding": "layers/position_embedding",
     "output_norm": "layers/layer_normalization",
-    "self_attention_norm": f"{_KERAS_LAYER}/_self_attention_layer_norm",
     "self_attention/query": f"{_KERAS_LAYER}/_self_attention_layer/query_dense",
     "self_attention/key": f"{_KERAS_LAYER}/_self_attention_layer/key_dense",
     "self_attention/value": f"{_KERAS_LAYER}/_self_attention_layer/value_dense",
     "self_attention/attention_output": f"{_KERAS_LAYER}/_self_attention_layer/output_dense",
-    "feed_forward_norm": f"{_KERAS_LAYER}/_feedforward_layer_norm",
+    "self_attention_norm": f"{_KERAS_LAYER}/_self_attention_layer_norm",
     "feed_forward/intermediate": f"{_KERAS_LAYER}/_feedforward_intermediate_dense",
     "feed_forward/feed_forward_output": f"{_KERAS_LAYER}/_feedforward_output_dense",
+    "feed_forward_norm": f"{_KERAS_LAYER}/_feedforward_layer_norm",
 }
 
 

@@ -13,7 +13,8 @@ from nextword.models.formats.decoder_tables import (
     TRANSFORMERS_NAMES,
     decoder_table,
 )
-from nextword.models.formats.keras import KerasClasses, decoder_names, keras_format
+from nextword.models.formats.keras import KerasClasses, keras_format
+from nextword.models.formats.keras_layers import LAYER_PATHS
 from nextword.models.formats.rotary import factored, rotary_arguments
 from nextword.models.formats.transformers import decoder_arguments
 from nextword.presets.checkpoint import Checkpoint
@@ -137,17 +138,27 @@ _TRANSFORMERS_NAMES = TRANSFORMERS_NAMES | {
 }
 
 
-_KERAS_ATTENTION = "layers/mixtral_transformer_decoder_{i}/_self_attention_layer"
-_KERAS_EXPERTS = "layers/mixtral_transformer_decoder_{i}/_sparse_moe_block"
-_KERAS_NAMES = decoder_names("mixtral_transformer_decoder", "mixtral_layer_normalization") | {
-    "self_attention/query": f"{_KERAS_ATTENTION}/query_dense",
-    "self_attention/key": f"{_KERAS_ATTENTION}/key_dense",
-    "self_attention/value": f"{_KERAS_ATTENTION}/value_dense",
-    "self_attention/attention_output": f"{_KERAS_ATTENTION}/output_dense",
+_KERAS_LAYER = "layers/mixtral_transformer_decoder_{i}"
+_KERAS_EXPERTS = f"{_KERAS_LAYER}/_sparse_moe_block"
+_KERAS_NAMES = {
+    "token_embedding": "layers/reversible_embedding",
+    "output_norm": "layers/mixtral_layer_normalization",
+    "self_attention/query": f"{_KERAS_LAYER}/_self_attention_layer/query_dense",
+    "self_attention/key": f"{_KERAS_LAYER}/_self_attention_layer/key_dense",
+    "self_attention/value": f"{_KERAS_LAYER}/_self_attention_layer/value_dense",
+    "self_attention/attention_output": f"{_KERAS_LAYER}/_self_attention_layer/output_dense",
+    "self_attention_norm": f"{_KERAS_LAYER}/_self_attention_layernorm",
     "feed_forward/router": f"{_KERAS_EXPERTS}/_sparse_feedforward_gate_dense",
     "feed_forward/gate": f"{_KERAS_EXPERTS}/expert_bank/vars/0",
     "feed_forward/intermediate": f"{_KERAS_EXPERTS}/expert_bank/vars/1",
     "feed_forward/feed_forward_output": f"{_KERAS_EXPERTS}/expert_bank/vars/2",
+    "feed_forward_norm": f"{_KERAS_LAYER}/_feedforward_layernorm",
+}
+_KERAS_PATHS = {
+    **LAYER_PATHS,
+    "feed_forward/router": (
+        "transformer_layer_{i}/mixtral_sparse_moe_block/sparse_feedforward_gate_dense"
+    ),
 }
 
 
@@ -183,6 +194,7 @@ FAMILY = Family(
             MixtralBackbone,
             _KERAS_NAMES,
             KerasClasses(prefix="Mixtral", module="mixtral", tokenizer_cls=MixtralTokenizer),
+            paths=_KERAS_PATHS,
             harmless=("context_length",),
         ),
     },

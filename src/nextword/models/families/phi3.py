@@ -17,7 +17,8 @@ from nextword.models.formats.decoder_tables import (
     query_key_value,
 )
 from nextword.models.formats.gguf import gguf_arguments
-from nextword.models.formats.keras import KerasClasses, decoder_names, keras_format
+from nextword.models.formats.keras import KerasClasses, keras_format
+from nextword.models.formats.keras_layers import LAYER_PATHS
 from nextword.models.formats.rotary import rotary_section, scaling_settings
 from nextword.models.formats.transformers import decoder_arguments
 from nextword.presets.checkpoint import Checkpoint
@@ -145,16 +146,21 @@ class Phi3CausalLM(CausalLM):
 
 
 _KERAS_LAYER = "layers/phi3_decoder_{i}"
-_KERAS_NAMES = decoder_names("phi3_decoder", "phi3_layer_norm") | {
+_KERAS_NAMES = {
+    "token_embedding": "layers/reversible_embedding",
+    "output_norm": "layers/phi3_layer_norm",
     "self_attention_norm": f"{_KERAS_LAYER}/pre_attention_layernorm",
     "self_attention/query": f"{_KERAS_LAYER}/attention/query_dense",
     "self_attention/key": f"{_KERAS_LAYER}/attention/key_dense",
     "self_attention/value": f"{_KERAS_LAYER}/attention/value_dense",
     "self_attention/attention_output": f"{_KERAS_LAYER}/attention/output_dense",
     "feed_forward_norm": f"{_KERAS_LAYER}/post_attention_layernorm",
-    "feed_forward/gate": f"{_KERAS_LAYER}/feedforward_gate_dense",
     "feed_forward/intermediate": f"{_KERAS_LAYER}/feedforward_intermediate_dense",
+    "feed_forward/gate": f"{_KERAS_LAYER}/feedforward_gate_dense",
     "feed_forward/feed_forward_output": f"{_KERAS_LAYER}/feedforward_output_dense",
+}
+_KERAS_PATHS = {
+    ours: theirs.replace("/self_attention/", "/attention/") for ours, theirs in LAYER_PATHS.items()
 }
 
 
@@ -259,6 +265,7 @@ FAMILY = Family(
             Phi3Backbone,
             _KERAS_NAMES,
             KerasClasses(prefix="Phi3", module="phi3", tokenizer_cls=Phi3Tokenizer),
+            paths=_KERAS_PATHS,
         ),
     },
 )

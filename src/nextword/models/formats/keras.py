@@ -17,6 +17,7 @@ from nextword.layers import DecoderConfig
 from nextword.models.backbone import Backbone
 from nextword.models.family import StoredFormat, all_families
 from nextword.models.formats.decoder_tables import LayerNames, decoder_table
+from nextword.models.formats.keras_layers import LAYER_PATHS
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader, keras_settings
 from nextword.presets.weight_table import (
@@ -80,6 +81,7 @@ class KerasFormat(StoredFormat):
             tokenizer only are one family here.
         table: where each variable of a decoder is stored.
         backbone_cls: the family's backbone.
+        paths: what KerasHub calls the layers, see `LAYER_PATHS`.
         harmless: arguments that KerasHub does not have and that change nothing it computes.
         unheeded: arguments that KerasHub has and does not heed where they are neither None nor
             their default.
@@ -88,6 +90,7 @@ class KerasFormat(StoredFormat):
     classes: tuple[KerasClasses, ...]
     table: Callable[[DecoderConfig], WeightTable]
     backbone_cls: type[Backbone]
+    paths: Mapping[str, str]
     harmless: tuple[str, ...] = ()
     unheeded: tuple[str, ...] = ()
 
@@ -130,6 +133,7 @@ class KerasFormat(StoredFormat):
             names of those among them by which KerasHub would go wrong.
         """
         arguments = backbone.get_config()
+        arguments.pop("lora", None)  # which is merged into the weights
         parameters = inspect.signature(self.backbone_cls.describe).parameters
         described = {name: arguments[name] for name in parameters}
         for name, parameter in parameters.items():
@@ -161,6 +165,7 @@ def keras_format(
     backbone_cls: type[Backbone],
     names: LayerNames,
     *classes: KerasClasses,
+    paths: Mapping[str, str] = LAYER_PATHS,
     harmless: Iterable[str] = (),
     unheeded: Iterable[str] = (),
     ignored: Iterable[str] = (),
@@ -172,8 +177,10 @@ def keras_format(
             same names here, and those it does not have must be keyword-only.
         names: paths of the layers in the weight file, without `vars/0` and the like unless one
             layer there is several here; `_{i}` stands for the number of a layer. The head, if it
-            is not tied, goes with "token_embedding".
+            is not tied, goes with "token_embedding". Layers of the stack come in the order in
+            which KerasHub makes them.
         *classes: KerasHub's classes, the most usual first.
+        paths: see `KerasFormat`.
         harmless: see `KerasFormat`.
         unheeded: see `KerasFormat`.
         ignored: regular expressions of stored tensors that are no weights.
@@ -195,6 +202,7 @@ def keras_format(
         classes=classes,
         table=lambda config: keras_table(config, names),
         backbone_cls=backbone_cls,
+        paths=paths,
         harmless=tuple(harmless),
         unheeded=tuple(unheeded),
     )
@@ -272,17 +280,17 @@ def decoder_names(decoder: str, output_norm: str) -> dict[str, str]:
     return {
         "token_embedding": "layers/reversible_embedding",
         "output_norm": f"layers/{output_norm}",
-        "self_attention_norm": f"{layer}/_self_attention_layernorm",
         "self_attention/query": f"{attention}/_query_dense",
-        "self_attention/key": f"{attention}/_key_dense",
-        "self_attention/value": f"{attention}/_value_dense",
         "self_attention/query_norm": f"{attention}/_query_dense_layer_norm",
+        "self_attention/key": f"{attention}/_key_dense",
         "self_attention/key_norm": f"{attention}/_key_dense_layer_norm",
+        "self_attention/value": f"{attention}/_value_dense",
         "self_attention/attention_output": f"{attention}/_output_dense",
-        "feed_forward_norm": f"{layer}/_feedforward_layernorm",
-        "feed_forward/gate": f"{layer}/_feedforward_gate_dense",
+        "self_attention_norm": f"{layer}/_self_attention_layernorm",
         "feed_forward/intermediate": f"{layer}/_feedforward_intermediate_dense",
+        "feed_forward/gate": f"{layer}/_feedforward_gate_dense",
         "feed_forward/feed_forward_output": f"{layer}/_feedforward_output_dense",
+        "feed_forward_norm": f"{layer}/_feedforward_layernorm",
     }
 
 
