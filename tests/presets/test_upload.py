@@ -183,6 +183,7 @@ def write(name: str, data: bytes = b"x") -> Any:
         (write("weights.pkl"), "no part of a preset"),
         (lambda directory: (directory / ".git").mkdir(), r"'\.git', which is no part of a preset"),
         (lambda directory: os.mkfifo(directory / "pipe.json"), "no file that can be read"),
+        (lambda directory: os.mkfifo(directory / "LICENSE"), "no file that can be read"),
         (
             lambda directory: (directory / "passwd.txt").symlink_to("/etc/passwd"),
             "a link that leads out of it",
@@ -203,6 +204,24 @@ def test_a_directory_that_is_no_clean_preset(
 def test_a_file_is_no_preset(preset: Path) -> None:
     with pytest.raises(PresetError, match="`preset` must be the directory .* which is a file"):
         nextword.upload_preset(HF, preset / "config.json")
+    with pytest.raises(PresetError, match="'~nosuchuser/preset', which does not exist"):
+        nextword.upload_preset(HF, "~nosuchuser/preset")
+
+
+def test_a_folder_that_cannot_be_read_is_not_skipped(
+    logged_in: HubServer, preset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = os.scandir
+
+    def refuse(path: str) -> Any:  # as the operating system does, but for its administrator
+        if Path(path).name == "assets":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PresetError, match="Cannot read .*assets': Permission denied"):
+        nextword.upload_preset(HF, preset)
+    assert logged_in.requests == []
 
 
 def test_links_within_the_directory_and_the_home_directory(

@@ -8,9 +8,11 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NoReturn
 
 from nextword.errors import PresetError
 from nextword.presets.checkpoint import open_checkpoint
+from nextword.presets.file_checks import cannot_read
 from nextword.presets.handles import HuggingFaceHandle, parse_destination, show
 from nextword.presets.hub_clients import first_line, http_status, kagglehub_client
 from nextword.presets.model_card import ModelCard
@@ -69,7 +71,10 @@ def _checked_preset(preset: str | os.PathLike[str]) -> _LocalPreset:
         raise TypeError(
             f"`preset` must be the path of a directory. Received: preset={preset!r:.80}."
         )
-    directory = Path(preset).expanduser()
+    try:
+        directory = Path(preset).expanduser()
+    except RuntimeError:  # there is no home directory to expand "~" to
+        directory = Path(preset)
     if not directory.is_dir():
         raise PresetError(
             f"`preset` must be the directory of a preset. Received: preset={show(str(preset))}, "
@@ -81,28 +86,32 @@ def _checked_preset(preset: str | os.PathLike[str]) -> _LocalPreset:
 
 
 def _checked_files(directory: Path) -> Iterator[str]:
-    """Yield the names of the files below a directory, if each may be a part of a preset."""
-    inside = directory.resolve()
-    for folder, subfolders, names in os.walk(directory):
+    """Yield the names of the files below a directory, each of which may be a part of a preset."""
+    for folder, subfolders, names in os.walk(directory, onerror=_refuse_to_skip):
         for path in (Path(folder, name) for name in [*subfolders, *names]):
-            if path.is_symlink() and (path.is_dir() or not path.resolve().is_relative_to(inside)):
-                problem = "a link that leads out of it or to a directory"
-            elif path.is_dir() and not path.name.startswith("."):
-                continue
-            elif path.name not in _NAMES and (
-                path.suffix.lower() not in _SUFFIXES or path.name.startswith(".")
-            ):
-                problem = "no part of a preset"
-            elif not path.is_file():
-                problem = "no file that can be read"
-            else:
-                yield path.relative_to(directory).as_posix()
-                continue
             name = path.relative_to(directory).as_posix()
-            raise PresetError(
-                f"A preset to upload must hold nothing else. Received: {show(str(directory))} with "
-                f"{show(name)}, which is {problem}."
-            )
+            problem = _problem(path, directory.resolve())
+            if problem is not None:
+                raise PresetError(
+                    f"A preset to upload must hold nothing else. Received: {show(str(directory))} "
+                    f"with {show(name)}, which is {problem}."
+                )
+            if path.is_file():
+                yield name
+
+
+def _refuse_to_skip(error: OSError) -> NoReturn:
+    raise cannot_read(Path(error.filename), error) from error
+
+
+def _problem(path: Path, inside: Path) -> str | None:
+    """Return why a file or folder of a preset must not be uploaded, None if it may be."""
+    if path.is_symlink() and (path.is_dir() or not path.resolve().is_relative_to(inside)):
+        return "a link that leads out of it or to a directory"
+    is_known = path.is_dir() or path.suffix.lower() in _SUFFIXES
+    if path.name not in _NAMES and (path.name.startswith(".") or not is_known):
+        return "no part of a preset"
+    return None if path.is_file() or path.is_dir() else "no file that can be read"
 
 
 def _upload_to_huggingface(handle: HuggingFaceHandle, local: _LocalPreset) -> None:
