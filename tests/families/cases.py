@@ -26,7 +26,7 @@ class Case:
         model = transformers.AutoModelForCausalLM.from_config(self.config())
         with torch.no_grad():
             for name, parameter in model.named_parameters():
-                if parameter.ndim == 1:
+                if parameter.ndim == 1 or "norm" in name:
                     parameter.add_(torch.randn_like(parameter) * 0.2)
                 else:
                     parameter.mul_(4.0 if "embed" not in name and "wte" not in name else 8.0)
@@ -53,6 +53,12 @@ def _llama(
         "eos_token_id": 1,
     }
     return lambda: config_class(**settings | changes)
+
+
+def _layer_norm(
+    config_class: type[transformers.PretrainedConfig], **changes: Any
+) -> Callable[[], transformers.PretrainedConfig]:
+    return _llama(config_class, rms_norm_eps=None, **changes)
 
 
 def _gpt2(**changes: Any) -> Callable[[], transformers.PretrainedConfig]:
@@ -129,6 +135,20 @@ def _gpt_neox(**changes: Any) -> Callable[[], transformers.PretrainedConfig]:
     return lambda: transformers.GPTNeoXConfig(**settings | changes)
 
 
+def _gptj(**changes: Any) -> Callable[[], transformers.PretrainedConfig]:
+    settings = {
+        "vocab_size": 131,
+        "n_embd": 32,
+        "n_layer": 3,
+        "n_head": 4,
+        "n_positions": 256,
+        "rotary_dim": 4,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+    }
+    return lambda: transformers.GPTJConfig(**settings | changes)
+
+
 def _falcon(**changes: Any) -> Callable[[], transformers.PretrainedConfig]:
     settings = {
         "vocab_size": 131,
@@ -156,6 +176,12 @@ _YARN = {
     "rope_theta": 1e4,
     "factor": 8.0,
     "original_max_position_embeddings": 32,
+}
+_GRANITE = {
+    "embedding_multiplier": 3.0,
+    "attention_multiplier": 0.2,
+    "residual_multiplier": 0.4,
+    "logits_scaling": 0.5,
 }
 
 CASES = [
@@ -196,6 +222,32 @@ CASES = [
             final_logit_softcapping=None,
             query_pre_attn_scalar=24,
             layer_types=["full_attention", "sliding_attention", "sliding_attention"],
+        ),
+    ),
+    Case(
+        "gemma3",
+        _llama(
+            transformers.Gemma3TextConfig,
+            num_hidden_layers=4,
+            head_dim=16,
+            sliding_window=12,
+            query_pre_attn_scalar=24,
+            sliding_window_pattern=3,
+        ),
+    ),
+    Case(
+        "gemma3-scaled-cap-biases",
+        _llama(
+            transformers.Gemma3TextConfig,
+            head_dim=16,
+            sliding_window=12,
+            attention_bias=True,
+            final_logit_softcapping=6.0,
+            layer_types=["full_attention", "sliding_attention", "sliding_attention"],
+            rope_parameters={
+                "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e5},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 500.0},
+            },
         ),
     ),
     Case("mistral", _llama(transformers.MistralConfig, sliding_window=12)),
@@ -296,6 +348,115 @@ CASES = [
             num_local_experts=4,
             num_experts_per_tok=3,
             tie_word_embeddings=True,
+        ),
+    ),
+    Case("olmo2", _llama(transformers.Olmo2Config)),
+    Case(
+        "olmo2-tied-biases",
+        _llama(
+            transformers.Olmo2Config,
+            tie_word_embeddings=True,
+            attention_bias=True,
+            rope_parameters={"rope_type": "default", "rope_theta": 5e5},
+        ),
+    ),
+    Case(
+        "olmo3",
+        _llama(
+            transformers.Olmo3Config,
+            num_hidden_layers=4,
+            sliding_window=12,
+            rope_parameters={
+                "full_attention": _YARN,
+                "sliding_attention": {"rope_type": "default", "rope_theta": 5e4},
+            },
+        ),
+    ),
+    Case("granite", _llama(transformers.GraniteConfig, **_GRANITE)),
+    Case(
+        "granite-tied-biases",
+        _llama(
+            transformers.GraniteConfig,
+            **_GRANITE,
+            tie_word_embeddings=True,
+            attention_bias=True,
+            mlp_bias=True,
+            rope_parameters={"rope_type": "default", "rope_theta": 5e5},
+        ),
+    ),
+    Case("stablelm", _layer_norm(transformers.StableLmConfig, use_qkv_bias=True)),
+    Case(
+        "stablelm-parallel-head-norms-tied",
+        _layer_norm(
+            transformers.StableLmConfig,
+            qk_layernorm=True,
+            use_parallel_residual=True,
+            tie_word_embeddings=True,
+            partial_rotary_factor=0.5,
+        ),
+    ),
+    Case("starcoder2", _layer_norm(transformers.Starcoder2Config, sliding_window=12)),
+    Case(
+        "starcoder2-no-biases-untied",
+        _layer_norm(transformers.Starcoder2Config, use_bias=False, tie_word_embeddings=False),
+    ),
+    Case("gptj", _gptj()),
+    Case("gptj-whole-heads-inner", _gptj(rotary_dim=8, n_inner=48, activation_function="relu")),
+    Case("phi", _layer_norm(transformers.PhiConfig)),
+    Case(
+        "phi-head-norms-tied",
+        _layer_norm(
+            transformers.PhiConfig,
+            qk_layernorm=True,
+            tie_word_embeddings=True,
+            rope_parameters={"rope_theta": 5e5, "partial_rotary_factor": 0.75},
+        ),
+    ),
+    Case("smollm3", _llama(transformers.SmolLM3Config, pad_token_id=0, no_rope_layer_interval=2)),
+    Case(
+        "smollm3-window-biases-untied",
+        _llama(
+            transformers.SmolLM3Config,
+            pad_token_id=0,
+            tie_word_embeddings=False,
+            attention_bias=True,
+            mlp_bias=True,
+            use_sliding_window=True,
+            sliding_window=12,
+            no_rope_layers=[1, 0, 1],
+            rope_parameters=_YARN,
+        ),
+    ),
+    Case("cohere", _layer_norm(transformers.CohereConfig, logit_scale=0.5)),
+    Case(
+        "cohere-head-norms-biases-untied",
+        _layer_norm(
+            transformers.CohereConfig,
+            use_qk_norm=True,
+            attention_bias=True,
+            tie_word_embeddings=False,
+            logit_scale=2.0,
+        ),
+    ),
+    Case(
+        "cohere2",
+        _layer_norm(
+            transformers.Cohere2Config,
+            num_hidden_layers=4,
+            logit_scale=0.5,
+            sliding_window=12,
+            sliding_window_pattern=3,
+        ),
+    ),
+    Case("glm", _llama(transformers.GlmConfig, pad_token_id=0, head_dim=16)),
+    Case(
+        "glm4-tied-no-biases",
+        _llama(
+            transformers.Glm4Config,
+            pad_token_id=0,
+            head_dim=16,
+            tie_word_embeddings=True,
+            attention_bias=False,
         ),
     ),
 ]

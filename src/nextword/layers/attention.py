@@ -61,7 +61,7 @@ class Attention(Layer):
         self.attention_dropout = keras.layers.Dropout(config.dropout, dtype=self.dtype_policy)
         self.query_norm = self._head_norm("query_norm") if config.query_key_norm else None
         self.key_norm = self._head_norm("key_norm") if config.query_key_norm else None
-        rotary, is_alibi = config.rotary, config.position_embedding == "alibi"
+        rotary, is_alibi = config.rotary_of(layer), config.position_embedding == "alibi"
         self.rotary = RotaryEmbedding(rotary, config.head_dim) if rotary else None
         self.slopes = alibi_slopes(config.num_query_heads) if is_alibi else None
 
@@ -69,12 +69,25 @@ class Attention(Layer):
         return Linear(units, use_bias=use_bias, name=name, dtype=self.dtype_policy)
 
     def _head_norm(self, name: str) -> Normalization:
-        return norm_layer(self.config, name=name, dtype=self.dtype_policy)
+        each = {"each_head": True, "use_bias": False}
+        own = each if self.config.query_key_norm == "each_head" else {}
+        return norm_layer(self.config, name=name, dtype=self.dtype_policy, **own)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        for norm in (self.query_norm, self.key_norm):
+        config = self.config
+        for norm, heads in (
+            (self.query_norm, config.num_query_heads),
+            (self.key_norm, config.num_key_value_heads),
+        ):
             if norm is not None:
-                norm.build((None, None, None, self.config.head_dim))
+                is_joint = config.query_key_norm == "projection"
+                shape = (heads * config.head_dim,) if is_joint else (heads, config.head_dim)
+                norm.build((None, None, *shape))
+        self.sinks = (
+            self.add_weight(name="sinks", shape=(config.num_query_heads,), initializer="zeros")
+            if config.attention_sinks
+            else None
+        )
         self.query.build(input_shape)
         self.key.build(input_shape)
         self.value.build(input_shape)
@@ -102,11 +115,10 @@ class Attention(Layer):
             Float tensor of shape `[batch, length, hidden_dim]`.
         """
         config = self.config
-        query = self._split_heads(self.query(hidden_states), config.num_query_heads)
-        key = self._split_heads(self.key(hidden_states), config.num_key_value_heads)
-        value = self._split_heads(self.value(hidden_states), config.num_key_value_heads)
-        if self.query_norm is not None and self.key_norm is not None:
-            query, key = self.query_norm(query), self.key_norm(key)
+        num_heads, num_shared = config.num_query_heads, config.num_key_value_heads
+        query = self._split_heads(self.query(hidden_states), num_heads, self.query_norm)
+        key = self._split_heads(self.key(hidden_states), num_shared, self.key_norm)
+        value = self._split_heads(self.value(hidden_states), num_shared)
         if self.rotary is not None:
             lengths = _lengths(positions, padding_mask) if cache is None else cache.lengths
             query = self.rotary(query, positions, lengths)
@@ -130,6 +142,7 @@ class Attention(Layer):
             scale=config.attention_scale or config.head_dim**-0.5,
             bias=self._alibi_bias(key_positions),
             soft_cap=config.attention_soft_cap,
+            sinks=self.sinks,
         )
         outputs = self.attention_output(self._merge_heads(outputs))
         return self.attention_dropout(outputs, training=training)
@@ -140,9 +153,16 @@ class Attention(Layer):
         dtype, scale = self.config.alibi_dtype, self.config.alibi_scale
         return alibi_bias(self.slopes, key_positions, dtype=dtype, scale=scale)
 
-    def _split_heads(self, projected: Any, num_heads: int) -> Any:
+    def _split_heads(
+        self, projected: Any, num_heads: int, norm: Normalization | None = None
+    ) -> Any:
         batch, length = ops.shape(projected)[:2]
+        is_joint = self.config.query_key_norm == "projection"
+        if norm is not None and is_joint:
+            projected = norm(projected)
         heads = ops.reshape(projected, (batch, length, num_heads, self.config.head_dim))
+        if norm is not None and not is_joint:
+            heads = norm(heads)
         return ops.transpose(heads, (0, 2, 1, 3))
 
     def _merge_heads(self, heads: Any) -> Any:

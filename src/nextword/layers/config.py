@@ -25,20 +25,29 @@ class DecoderConfig:
         alibi_scale: factor of ALiBi's biases.
         alibi_dtype: dtype to which ALiBi's biases are rounded before they are scaled.
         rotary: the rotary embedding's parameters, for `position_embedding="rotary"`.
+        sliding_rotary: the same for the layers with a sliding window, where it differs.
+        rotary_layers: for each layer whether it rotates queries and keys; None for all of them.
         embedding_scale: what embedded tokens are multiplied with.
         embedding_norm: whether embedded tokens are normalized.
         norm: "rms" or "layer".
         norm_epsilon: added to the variance before its square root.
         norm_offset: added to the stored scale of every normalization.
-        norm_placement: whether attention and feed-forward each have a norm before them ("pre"), or
-            before and behind them ("sandwich").
+        norm_bias: whether layer normalizations have a bias.
+        norm_placement: whether attention and feed-forward each have a norm before them ("pre"),
+            behind them ("branch"), or both ("sandwich").
         parallel_residual: whether attention and feed-forward both read the layer's input, instead
             of one after the other.
         shared_norm: whether, with `parallel_residual`, they share one norm.
-        query_key_norm: whether each head's query and key are normalized before they are rotated.
+        residual_scale: factor of what attention and feed-forward add to the residual stream.
+        query_key_norm: whether queries and keys are normalized before they are rotated: each head
+            for itself, by one scale for all heads ("head") or one for each ("each_head", without
+            biases), or all heads together ("projection").
         attention_scale: factor of the dot products; `head_dim ** -0.5` by default.
         attention_soft_cap: `c` in `c * tanh(scores / c)` on the scaled dot products, or None.
-        logit_soft_cap: the same on the logits, or None.
+        attention_sinks: whether each head has a learned logit that takes its share of attention
+            and adds nothing (https://arxiv.org/abs/2309.17453).
+        logit_scale: factor of the logits.
+        logit_soft_cap: the same as `attention_soft_cap` on the logits, or None.
         sliding_window: number of tokens, itself included, that a token sees in layers with a
             sliding window; None where no layer has one.
         sliding_layers: for each layer whether it has the sliding window; None for all of them.
@@ -52,6 +61,7 @@ class DecoderConfig:
             chooses a few for each token (https://arxiv.org/abs/2101.03961); None for one network.
         experts_per_token: how many experts the router sends a token to.
         tie_word_embeddings: whether logits are products with the token embedding itself.
+        head_bias: whether the logits have a bias.
         dropout: rate after the embedding, on attention weights' output and on each residual branch.
 
     Raises:
@@ -71,17 +81,23 @@ class DecoderConfig:
     alibi_scale: float = 1.0
     alibi_dtype: Literal["float32", "bfloat16"] = "float32"
     rotary: RotaryConfig | None = None
+    sliding_rotary: RotaryConfig | None = None
+    rotary_layers: tuple[bool, ...] | None = None
     embedding_scale: float = 1.0
     embedding_norm: bool = False
     norm: Literal["rms", "layer"] = "rms"
     norm_epsilon: float = 1e-6
     norm_offset: float = 0.0
-    norm_placement: Literal["pre", "sandwich"] = "pre"
+    norm_bias: bool = True
+    norm_placement: Literal["pre", "branch", "sandwich"] = "pre"
     parallel_residual: bool = False
     shared_norm: bool = False
-    query_key_norm: bool = False
+    residual_scale: float = 1.0
+    query_key_norm: Literal["head", "each_head", "projection"] | None = None
     attention_scale: float | None = None
     attention_soft_cap: float | None = None
+    attention_sinks: bool = False
+    logit_scale: float = 1.0
     logit_soft_cap: float | None = None
     sliding_window: int | None = None
     sliding_layers: tuple[bool, ...] | None = None
@@ -93,6 +109,7 @@ class DecoderConfig:
     num_experts: int | None = None
     experts_per_token: int = 2
     tie_word_embeddings: bool = False
+    head_bias: bool = False
     dropout: float = 0.0
 
     # Far above any model there is, and far below what an allocation could not survive.
@@ -123,7 +140,8 @@ class DecoderConfig:
         if self.position_embedding == "rotary":
             if self.rotary is None:
                 raise ValueError("Rotary position embedding needs `rotary`. Received: None.")
-            self.rotary.check(self.head_dim)
+            for rotary in filter(None, (self.rotary, self.sliding_rotary)):
+                rotary.check(self.head_dim)
         if self.shared_norm and not self.parallel_residual:
             raise ValueError("`shared_norm` needs `parallel_residual`. Received: False.")
         if self.position_embedding == "learned" and self.context_length is None:
@@ -134,11 +152,13 @@ class DecoderConfig:
             )
         if self.sliding_window is not None:
             _check_integer("sliding_window", self.sliding_window, 2**31 - 1)
-        if self.sliding_layers is not None and len(self.sliding_layers) != self.num_layers:
-            raise ValueError(
-                f"`sliding_layers` must have one entry per layer, {self.num_layers}. Received: "
-                f"{len(self.sliding_layers)} entries."
-            )
+        for field in ("sliding_layers", "rotary_layers"):
+            layers = getattr(self, field)
+            if layers is not None and len(layers) != self.num_layers:
+                raise ValueError(
+                    f"`{field}` must have one entry per layer, {self.num_layers}. Received: "
+                    f"{len(layers)} entries."
+                )
         if self.num_experts is not None:
             _check_integer("num_experts", self.num_experts, self.MAX_EXPERTS)
             _check_integer("experts_per_token", self.experts_per_token, self.num_experts)
@@ -149,6 +169,13 @@ class DecoderConfig:
     def recomputed_beyond(self) -> int | None:
         """The number of tokens beyond which what is cached of a text no longer holds, or None."""
         return self.rotary.recomputed_beyond if self.rotary else None
+
+    def rotary_of(self, layer: int) -> RotaryConfig | None:
+        """Return the rotary embedding's parameters in a layer, or None where nothing is rotated."""
+        if self.rotary_layers is not None and not self.rotary_layers[layer]:
+            return None
+        is_sliding = self.window(layer) is not None
+        return self.sliding_rotary or self.rotary if is_sliding else self.rotary
 
     def window(self, layer: int) -> int | None:
         """Return how many tokens a token sees in a layer, or None where it sees all."""

@@ -18,6 +18,8 @@ class TokenEmbedding(Layer):
         tie_weights: whether `reverse` uses the embedding itself (https://arxiv.org/abs/1608.05859)
             or a matrix of its own.
         scale: what embedded tokens are multiplied with.
+        use_head_bias: whether logits have a bias.
+        logit_scale: factor of the logits.
         logit_soft_cap: optional bound `c` of the logits, as `c * tanh(logits / c)`.
         **kwargs: `name`, `dtype` and the like, see `keras.layers.Layer`.
 
@@ -40,6 +42,8 @@ class TokenEmbedding(Layer):
         *,
         tie_weights: bool,
         scale: float = 1.0,
+        use_head_bias: bool = False,
+        logit_scale: float = 1.0,
         logit_soft_cap: float | None = None,
         **kwargs: Any,
     ) -> None:
@@ -48,6 +52,8 @@ class TokenEmbedding(Layer):
         self.hidden_dim = hidden_dim
         self.tie_weights = tie_weights
         self.scale = scale
+        self.use_head_bias = use_head_bias
+        self.logit_scale = logit_scale
         self.logit_soft_cap = logit_soft_cap
 
     def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
@@ -55,6 +61,11 @@ class TokenEmbedding(Layer):
         self.embeddings = Matrix(self, "embeddings", shape)
         self.reverse_embeddings = (
             self.embeddings if self.tie_weights else Matrix(self, "reverse_embeddings", shape)
+        )
+        self.head_bias = (
+            self.add_weight(name="head_bias", shape=shape[:1], initializer="zeros")
+            if self.use_head_bias
+            else None
         )
 
     @property
@@ -78,7 +89,9 @@ class TokenEmbedding(Layer):
             embedded = self.embeddings.rows(inputs)
             # In the compute dtype: checkpoints were trained with the scale rounded to it.
             return embedded * ops.cast(self.scale, embedded.dtype) if self.scale != 1 else embedded
-        logits = self.reverse_embeddings.apply(inputs)
+        logits = self.reverse_embeddings.apply(inputs, self.head_bias)
+        if self.logit_scale != 1:
+            logits = logits * ops.cast(self.logit_scale, logits.dtype)
         if self.logit_soft_cap is None:
             return logits
         return self.logit_soft_cap * ops.tanh(logits / self.logit_soft_cap)
@@ -98,6 +111,8 @@ class TokenEmbedding(Layer):
             "hidden_dim": self.hidden_dim,
             "tie_weights": self.tie_weights,
             "scale": self.scale,
+            "use_head_bias": self.use_head_bias,
+            "logit_scale": self.logit_scale,
             "logit_soft_cap": self.logit_soft_cap,
         }
 

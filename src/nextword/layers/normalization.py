@@ -17,6 +17,8 @@ class Normalization(Layer):
             (https://arxiv.org/abs/1607.06450).
         epsilon: added to the variance before its square root.
         offset: added to the scale, which then starts at `1 - offset`.
+        use_bias: whether layer normalization has a bias.
+        each_head: whether the last axis but one is heads, each with a scale of its own.
         **kwargs: `name`, `dtype` and the like, see `keras.layers.Layer`.
 
     Example:
@@ -26,21 +28,30 @@ class Normalization(Layer):
     """
 
     def __init__(
-        self, kind: Literal["rms", "layer"], *, epsilon: float, offset: float = 0.0, **kwargs: Any
+        self,
+        kind: Literal["rms", "layer"],
+        *,
+        epsilon: float,
+        offset: float = 0.0,
+        use_bias: bool = True,
+        each_head: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.kind = kind
         self.epsilon = epsilon
         self.offset = offset
+        self.use_bias = use_bias
+        self.each_head = each_head
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        shape = (input_shape[-1],)
+        shape = input_shape[-2:] if self.each_head else input_shape[-1:]
         self.scale = self.add_weight(
             name="scale", shape=shape, initializer=keras.initializers.Constant(1 - self.offset)
         )
         self.bias = (
             self.add_weight(name="bias", shape=shape, initializer="zeros")
-            if self.kind == "layer"
+            if self.kind == "layer" and self.use_bias
             else None
         )
 
@@ -59,8 +70,14 @@ class Normalization(Layer):
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        own = {"kind": self.kind, "epsilon": self.epsilon, "offset": self.offset}
-        return {**super().get_config(), **own}
+        return {
+            **super().get_config(),
+            "kind": self.kind,
+            "epsilon": self.epsilon,
+            "offset": self.offset,
+            "use_bias": self.use_bias,
+            "each_head": self.each_head,
+        }
 
 
 def norm_layer(config: DecoderConfig, **kwargs: Any) -> Normalization:
@@ -68,8 +85,7 @@ def norm_layer(config: DecoderConfig, **kwargs: Any) -> Normalization:
 
     Args:
         config: the decoder's description.
-        **kwargs: `name`, `dtype` and the like, see `keras.layers.Layer`.
+        **kwargs: `name`, `dtype` and the like, and arguments of `Normalization`.
     """
-    return Normalization(
-        config.norm, epsilon=config.norm_epsilon, offset=config.norm_offset, **kwargs
-    )
+    own = {"use_bias": config.norm_bias, "epsilon": config.norm_epsilon}
+    return Normalization(config.norm, offset=config.norm_offset, **(own | kwargs))

@@ -25,17 +25,22 @@ class TransformerLayer(Layer):
     def __init__(self, config: DecoderConfig, layer: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         policy = self.dtype_policy
-        is_sandwich = config.norm_placement == "sandwich"
+        has_norms_before = config.norm_placement != "branch"
+        has_norms_behind = config.norm_placement in ("branch", "sandwich")
         self.config = config
-        self.self_attention_norm = self._norm("self_attention_norm")
+        self.self_attention_norm = self._norm("self_attention_norm") if has_norms_before else None
         self.self_attention = Attention(config, layer, name="self_attention", dtype=policy)
         self.self_attention_post_norm = (
-            self._norm("self_attention_post_norm") if is_sandwich else None
+            self._norm("self_attention_post_norm") if has_norms_behind else None
         )
-        self.feed_forward_norm = None if config.shared_norm else self._norm("feed_forward_norm")
+        self.feed_forward_norm = (
+            self._norm("feed_forward_norm") if has_norms_before and not config.shared_norm else None
+        )
         feed_forward_cls = FeedForward if config.num_experts is None else Experts
         self.feed_forward = feed_forward_cls(config, name="feed_forward", dtype=policy)
-        self.feed_forward_post_norm = self._norm("feed_forward_post_norm") if is_sandwich else None
+        self.feed_forward_post_norm = (
+            self._norm("feed_forward_post_norm") if has_norms_behind else None
+        )
 
     def _norm(self, name: str) -> Normalization:
         return norm_layer(self.config, name=name, dtype=self.dtype_policy)
@@ -74,20 +79,27 @@ class TransformerLayer(Layer):
         """
         if positions is None:
             positions = ops.expand_dims(ops.arange(ops.shape(hidden_states)[1], dtype="int32"), 0)
-        normalized = self.self_attention_norm(hidden_states)
+        normalized = hidden_states
+        if self.self_attention_norm is not None:
+            normalized = self.self_attention_norm(hidden_states)
         attended = self.self_attention(
             normalized, positions, padding_mask=padding_mask, cache=cache, training=training
         )
         if self.self_attention_post_norm is not None:
             attended = self.self_attention_post_norm(attended)
-        residual = hidden_states + attended
+        residual = hidden_states + self._scaled(attended)
+        if not self.config.shared_norm:
+            normalized = hidden_states if self.config.parallel_residual else residual
         if self.feed_forward_norm is not None:
-            is_parallel = self.config.parallel_residual
-            normalized = self.feed_forward_norm(hidden_states if is_parallel else residual)
+            normalized = self.feed_forward_norm(normalized)
         transformed = self.feed_forward(normalized, training=training)
         if self.feed_forward_post_norm is not None:
             transformed = self.feed_forward_post_norm(transformed)
-        return residual + transformed
+        return residual + self._scaled(transformed)
+
+    def _scaled(self, branch: Any) -> Any:
+        scale = self.config.residual_scale
+        return branch if scale == 1 else branch * ops.cast(scale, branch.dtype)
 
     def compute_output_spec(self, hidden_states: Any, **kwargs: Any) -> keras.KerasTensor:
         # Known without tracing the call, which makes building a deep model cheap.

@@ -84,6 +84,8 @@ class Backbone(keras.Model):
             config.hidden_dim,
             tie_weights=config.tie_word_embeddings,
             scale=config.embedding_scale,
+            use_head_bias=config.head_bias,
+            logit_scale=config.logit_scale,
             logit_soft_cap=config.logit_soft_cap,
             name="token_embedding",
             dtype=policy,

@@ -14,6 +14,7 @@ def attention(
     scale: float,
     bias: Any | None = None,
     soft_cap: float | None = None,
+    sinks: Any | None = None,
 ) -> Any:
     """Attend from each query to the keys that its mask row allows.
 
@@ -32,6 +33,8 @@ def attention(
         bias: optional float32 tensor of shape `[batch or 1, query_heads, query_length or 1,
             key_length]`, added to the scaled dot products.
         soft_cap: optional bound `c` of the scaled dot products, as `c * tanh(scores / c)`.
+        sinks: optional float tensor of shape `[query_heads]`: one more score of each head, for a
+            key whose value is zero.
 
     Returns:
         Tensor of shape `[batch, query_heads, query_length, head_dim]` in the dtype of `value`.
@@ -52,8 +55,15 @@ def attention(
     # A large finite number rather than -inf: a row whose keys are all masked stays free of NaN.
     scores = ops.where(mask[:, None, None], scores, -1e30)
     # `ops.softmax` would warn about a single key, which is what the first token sees.
-    weights = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True))
-    weights = ops.cast(weights / ops.sum(weights, axis=-1, keepdims=True), value.dtype)
+    largest = ops.max(scores, axis=-1, keepdims=True)
+    if sinks is not None:
+        sinks = ops.reshape(ops.cast(sinks, "float32"), (key_value_heads, group, 1, 1))
+        largest = ops.maximum(largest, sinks)
+    weights = ops.exp(scores - largest)
+    total = ops.sum(weights, axis=-1, keepdims=True)
+    if sinks is not None:
+        total = total + ops.exp(sinks - largest)
+    weights = ops.cast(weights / total, value.dtype)
     weights = ops.reshape(weights, (batch, key_value_heads, group * query_length, key_length))
     outputs = ops.matmul(weights, value)
     return ops.reshape(outputs, (batch, query_heads, query_length, head_dim))

@@ -103,14 +103,11 @@ class ConfigReader:
 
     def choice(self, key: str, choices: Collection[Any], default: Any = _REQUIRED) -> Any:
         """Return one of `choices`, or `default` where the key is absent or null."""
-
-        def accepts(value: Any) -> bool:
-            return any(type(value) is type(choice) and value == choice for choice in choices)
-
-        return self._value(key, default, " or ".join(map(repr, choices)), accepts)
+        expected = " or ".join(map(repr, choices))
+        return self._value(key, default, expected, lambda value: _is_one_of(value, choices))
 
     def choices(
-        self, key: str, choices: Collection[str], length: int, default: Any = _REQUIRED
+        self, key: str, choices: Collection[Any], length: int, default: Any = _REQUIRED
     ) -> Any:
         """Return a list of `length` of `choices`, or `default` where the key is absent or null."""
 
@@ -118,7 +115,7 @@ class ConfigReader:
             return (
                 isinstance(value, list)
                 and len(value) == length
-                and all(type(entry) is str and entry in choices for entry in value)
+                and all(_is_one_of(entry, choices) for entry in value)
             )
 
         return self._value(
@@ -201,6 +198,10 @@ def gguf_settings(checkpoint: Checkpoint) -> ConfigReader:
         if key.startswith(prefix)
     }
     return ConfigReader(settings, name=checkpoint.name)
+
+
+def _is_one_of(value: Any, choices: Collection[Any]) -> bool:
+    return any(type(value) is type(choice) and value == choice for choice in choices)
 
 
 def _is_positive(value: Any) -> bool:

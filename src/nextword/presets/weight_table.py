@@ -65,17 +65,23 @@ class InterleavedRotary:
 
     Args:
         num_heads: number of heads that the rows are divided into.
+        dimensions: number of rows of a head, from its first, that are rotated; None for all.
     """
 
     num_heads: int
+    dimensions: int | None = None
 
     def read(self, tensor: np.ndarray) -> np.ndarray:
-        pairs = tensor.reshape(self.num_heads, -1, 2, *tensor.shape[1:])
-        return pairs.swapaxes(1, 2).reshape(tensor.shape)
+        return self._regrouped(tensor, (-1, 2))
 
     def write(self, value: np.ndarray) -> np.ndarray:
-        halves = value.reshape(self.num_heads, 2, -1, *value.shape[1:])
-        return halves.swapaxes(1, 2).reshape(value.shape)
+        return self._regrouped(value, (2, -1))
+
+    def _regrouped(self, tensor: np.ndarray, pairs: tuple[int, int]) -> np.ndarray:
+        heads = tensor.reshape(self.num_heads, -1, *tensor.shape[1:])
+        rotated, kept = np.split(heads, [self.dimensions or heads.shape[1]], axis=1)
+        grouped = rotated.reshape(self.num_heads, *pairs, *tensor.shape[1:]).swapaxes(1, 2)
+        return np.concatenate([grouped.reshape(rotated.shape), kept], axis=1).reshape(tensor.shape)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from nextword.models.formats.decoder_tables import (
     GGUF_NAMES,
     TRANSFORMERS_IGNORED,
     TRANSFORMERS_NAMES,
+    TRANSFORMERS_NORMS_BEHIND,
     decoder_table,
 )
 from nextword.models.formats.gguf import gguf_arguments
@@ -135,13 +136,6 @@ class GemmaCausalLM(CausalLM):
     preprocessor_cls = GemmaCausalLMPreprocessor
 
 
-SANDWICH_NAMES = {
-    "self_attention_post_norm": "model.layers.{i}.post_attention_layernorm",
-    "feed_forward_norm": "model.layers.{i}.pre_feedforward_layernorm",
-    "feed_forward_post_norm": "model.layers.{i}.post_feedforward_layernorm",
-}
-
-
 # What tells Gemma 2 from Gemma.
 GEMMA2 = {
     "use_post_ffw_norm": True,
@@ -193,7 +187,8 @@ def _gemma2_arguments(config: ConfigReader, num_layers: int) -> dict[str, Any]:
 
 def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
     is_sandwich = config.norm_placement == "sandwich"
-    return decoder_table(config, TRANSFORMERS_NAMES | (SANDWICH_NAMES if is_sandwich else {}))
+    norms = TRANSFORMERS_NORMS_BEHIND if is_sandwich else {}
+    return decoder_table(config, TRANSFORMERS_NAMES | norms)
 
 
 def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:

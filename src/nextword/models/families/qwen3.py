@@ -94,7 +94,7 @@ class Qwen3Backbone(Backbone):
                 scaling=rotary_scaling(rope_scaling, factor=rope_scaling_factor),
             ),
             norm_epsilon=layer_norm_epsilon,
-            query_key_norm=True,
+            query_key_norm="head",
             query_key_value_bias=attention_bias,
             attention_output_bias=attention_bias,
             sliding_window=sliding_window_size,

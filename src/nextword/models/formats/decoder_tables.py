@@ -9,14 +9,18 @@ from typing import Any
 from nextword.layers import DecoderConfig
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.weight_table import (
+    InterleavedRotary,
     Layout,
     Rows,
     Stored,
+    Transposed,
     WeightTable,
     linear,
     norm,
     per_layer,
 )
+
+_HEAD = "token_embedding/reverse_embeddings"
 
 LayerNames = Mapping[str, str | tuple[Any, ...]]
 """Path of a layer to its stored name, or to its stored name followed by the layouts of its weights.
@@ -44,6 +48,13 @@ TRANSFORMERS_NAMES = {
     "feed_forward/feed_forward_output": "model.layers.{i}.mlp.down_proj",
 }
 """What most families call their layers in transformers."""
+
+TRANSFORMERS_NORMS_BEHIND = {
+    "self_attention_post_norm": "model.layers.{i}.post_attention_layernorm",
+    "feed_forward_norm": "model.layers.{i}.pre_feedforward_layernorm",
+    "feed_forward_post_norm": "model.layers.{i}.post_feedforward_layernorm",
+}
+"""What most families with norms behind attention and feed-forward call them in transformers."""
 
 TRANSFORMERS_IGNORED = (
     # Written by old versions, and computed here; or a copy of the tied embedding.
@@ -154,6 +165,27 @@ def query_key_value(config: DecoderConfig, name: str, *layouts: Layout) -> Layer
     return names
 
 
+def interleaved_rotary(config: DecoderConfig, names: LayerNames) -> LayerNames:
+    """Return the names of what is stored for a rotary embedding of neighbouring pairs.
+
+    Args:
+        config: the decoder's description.
+        names: the names of the query and key projections and their norms among others, which have
+            no layouts yet, or those that take them out of a tensor.
+    """
+    dimensions = config.rotary.dimensions(config.head_dim) if config.rotary else None
+    found: dict[str, tuple[Any, ...]] = {}
+    for part, heads in (("query", config.num_query_heads), ("key", config.num_key_value_heads)):
+        place = names[f"self_attention/{part}"]
+        stored = (place,) if isinstance(place, str) else place
+        found[f"self_attention/{part}"] = (*stored, InterleavedRotary(heads, dimensions))
+        if norm_name := names.get(f"self_attention/{part}_norm"):
+            # Its rows are heads.
+            steps = Transposed(), InterleavedRotary(1, dimensions), Transposed()
+            found[f"self_attention/{part}_norm"] = (norm_name, *steps)
+    return {**names, **found}
+
+
 def gate_and_intermediate(config: DecoderConfig, name: str) -> LayerNames:
     """Return the names of the gate and the projection it gates where they are stored as one.
 
@@ -173,9 +205,9 @@ def _entries(
 ) -> Mapping[str, Stored]:
     """Return the entries of one layer."""
     if path == "head":
-        if config.tie_word_embeddings:
-            return {}
-        return {"token_embedding/reverse_embeddings": Stored(f"{name}.weight", *layouts)}
+        table = {} if config.tie_word_embeddings else {_HEAD: Stored(f"{name}.weight", *layouts)}
+        bias = {"token_embedding/head_bias": Stored(f"{name}.bias")} if config.head_bias else {}
+        return table | bias
     if path == "position_embedding" and config.position_embedding != "learned":
         return {}
     if path == "embedding_norm" and not config.embedding_norm:
@@ -184,18 +216,34 @@ def _entries(
         return {f"{path}/embeddings": Stored(f"{name}.weight", *layouts)}
     if path.endswith(("/query_norm", "/key_norm")) and not config.query_key_norm:
         return {}
-    if path.endswith("_post_norm") and config.norm_placement != "sandwich":
+    if path.endswith("_post_norm") and config.norm_placement == "pre":
         return {}
-    if path.endswith("/feed_forward_norm") and config.shared_norm:
+    if path.endswith(("/self_attention_norm", "/feed_forward_norm")) and (
+        config.norm_placement == "branch" or (config.shared_norm and "feed_forward" in path)
+    ):
         return {}
     if path.endswith("_norm"):
-        return norm(path, name, *layouts, bias=config.norm == "layer")
+        return _norm_entries(config, path, name, layouts)
+    if path.endswith("/sinks"):
+        return {path: Stored(name, *layouts)} if config.attention_sinks else {}
     if path.endswith("/gate") and not config.feed_forward_gate:
         return {}
     if config.num_experts and "/feed_forward/" in path and not path.endswith("/router"):
         stacked = config.num_experts if "*" in name else None
         return {path: Stored(f"{name}.weight", *layouts, stacked=stacked)}
     return linear(path, name, *layouts, bias=_has_bias(config, path))
+
+
+def _norm_entries(
+    config: DecoderConfig, path: str, name: str, layouts: list[Any]
+) -> Mapping[str, Stored]:
+    is_of_heads = path.endswith(("/query_norm", "/key_norm"))
+    if not (is_of_heads and config.query_key_norm == "each_head"):
+        return norm(path, name, *layouts, bias=config.norm == "layer" and config.norm_bias)
+    is_query = path.endswith("/query_norm")
+    heads = config.num_query_heads if is_query else config.num_key_value_heads
+    stacked = heads if "*" in name else None
+    return {f"{path}/scale": Stored(f"{name}.weight", *layouts, stacked=stacked)}
 
 
 def _has_bias(config: DecoderConfig, path: str) -> bool:

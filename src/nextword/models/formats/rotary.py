@@ -13,7 +13,10 @@ GGUF_PAIR_FACTORS = "rope_freqs.weight"
 
 
 def rotary_arguments(
-    config: ConfigReader, context_length: int, default_theta: float = 10000.0
+    config: ConfigReader,
+    context_length: int,
+    default_theta: float = 10000.0,
+    default_fraction: float | None = None,
 ) -> dict[str, Any]:
     """Read the rotary embedding of a family that knows every kind of scaling.
 
@@ -21,20 +24,62 @@ def rotary_arguments(
         config: the model's configuration.
         context_length: the most positions that the model was made for.
         default_theta: the base of the wavelengths where none is given.
+        default_fraction: the part of a head that is rotated where none is given; None in families
+            that rotate whole heads.
 
     Returns:
-        `rope_max_wavelength`, `rope_scaling` as `nextword.layers.rotary_scaling` takes it, and
-        `context_length`, where the scaling reaches farther.
+        `rope_max_wavelength`, `rope_scaling` as `nextword.layers.rotary_scaling` takes it,
+        `partial_rotary_factor` where there is a default, and `context_length` where the scaling
+        reaches farther.
     """
     rope, kind, theta = rotary_section(config, KINDS, default_theta)
     original = config.integer("original_max_position_embeddings", None)
+    arguments: dict[str, Any] = {"rope_max_wavelength": theta}
+    if default_fraction is not None:
+        fraction = config.number("partial_rotary_factor", default_fraction)
+        arguments["partial_rotary_factor"] = rope.number("partial_rotary_factor", fraction)
+    return arguments | _with_scaling(rope, kind, context_length, original)
+
+
+def _with_scaling(
+    rope: ConfigReader, kind: str, context_length: int, original: int | None
+) -> dict[str, Any]:
     scaling = scaling_settings(rope, kind, context_length, original)
     rope.check_all_read()
-    arguments = {"rope_max_wavelength": theta, "rope_scaling": scaling}
+    arguments: dict[str, Any] = {"rope_scaling": scaling}
     if scaling is not None and kind in ("dynamic", "yarn"):
         reach = min(scaling["factor"] * scaling["original_context_length"], 2**31 - 1)
         arguments["context_length"] = max(context_length, int(reach))
     return arguments
+
+
+def rotary_arguments_by_layer(
+    config: ConfigReader, context_length: int, theta: float, sliding_theta: float
+) -> dict[str, Any]:
+    """Read the rotary embeddings of a family whose layers with a sliding window have another.
+
+    Args:
+        config: the model's configuration.
+        context_length: the most positions that the model was made for.
+        theta: the base of the wavelengths where none is given.
+        sliding_theta: the same of the layers with a sliding window, which are not scaled.
+
+    Returns:
+        What `rotary_arguments` returns, and `sliding_rope_max_wavelength`.
+    """
+    theta = config.number("rope_theta", theta)
+    sections = config.section("rope_parameters") or _no_settings()
+    rope = sections.section("full_attention") or config.section("rope_scaling") or _no_settings()
+    sliding = sections.section("sliding_attention") or _no_settings()
+    config.skip("rope_scaling")
+    sections.check_all_read()
+    kind, theta = _kind_and_theta(rope, KINDS, theta)
+    _, sliding_theta = _kind_and_theta(sliding, (), sliding_theta)
+    sliding.check_all_read()
+    return _with_scaling(rope, kind, context_length, None) | {
+        "rope_max_wavelength": theta,
+        "sliding_rope_max_wavelength": sliding_theta,
+    }
 
 
 def factored(scaling: dict[str, Any] | None) -> dict[str, Any]:
@@ -67,13 +112,22 @@ def rotary_section(
     """
     theta = config.number("rope_theta", default_theta)
     section = config.section("rope_parameters") or config.section("rope_scaling")
-    if section is None:
-        section = ConfigReader({}, name="the rotary settings")
     config.skip("rope_scaling")
+    section = section or _no_settings()
+    return section, *_kind_and_theta(section, kinds, theta)
+
+
+def _no_settings() -> ConfigReader:
+    return ConfigReader({}, name="the rotary settings")
+
+
+def _kind_and_theta(
+    section: ConfigReader, kinds: tuple[str, ...], theta: float
+) -> tuple[str, float]:
     known = ["default", *kinds]
     kind = section.choice("rope_type", known, None) or section.choice("type", known, "default")
     section.skip("type")
-    return section, kind, section.number("rope_theta", theta)
+    return kind, section.number("rope_theta", theta)
 
 
 def scaling_settings(

@@ -1,0 +1,176 @@
+"""Cohere's Command R (https://cohere.com/command), R+ and R7B, and Aya."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nextword.layers import DecoderConfig, RotaryConfig, rotary_scaling
+from nextword.models.backbone import Backbone
+from nextword.models.causal_lm import CausalLM
+from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
+from nextword.models.family import Family, StoredFormat
+from nextword.models.formats.decoder_tables import (
+    TRANSFORMERS_IGNORED,
+    TRANSFORMERS_NAMES,
+    decoder_table,
+    interleaved_rotary,
+)
+from nextword.models.formats.rotary import rotary_arguments
+from nextword.models.formats.transformers import decoder_sizes, sliding_layers
+from nextword.presets.checkpoint import Checkpoint
+from nextword.presets.config_reader import transformers_settings
+from nextword.presets.weight_table import WeightTable
+
+
+class CohereBackbone(Backbone):
+    """The Command R decoder: attention and feed-forward side by side behind one norm without bias.
+
+    Args:
+        vocabulary_size: number of token ids.
+        num_layers: number of transformer layers.
+        num_query_heads: number of attention heads.
+        num_key_value_heads: number of key/value heads.
+        hidden_dim: width of the residual stream.
+        intermediate_dim: width inside the feed-forward network.
+        logit_scale: factor of the logits.
+        rope_max_wavelength: base of the rotary wavelengths.
+        rope_scaling: their scaling, see `nextword.layers.rotary_scaling`.
+        layer_norm_epsilon: epsilon of the layer normalization.
+        use_query_key_norm: whether the query and key of each head are normalized, each head with a
+            scale of its own.
+        attention_bias: whether the attention's projections have biases.
+        sliding_window: number of tokens, itself included, that a token sees in layers with a
+            sliding window; None for all.
+        sliding_layers: for each layer whether it has the sliding window; all by default. With a
+            sliding window, layers without it rotate nothing.
+        tie_word_embeddings: whether the head is the token embedding.
+        dropout: dropout rate.
+        context_length: the most positions the model was made for, or None for no declared limit.
+        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
+
+    Example:
+    ```python
+    backbone = CohereBackbone(
+        vocabulary_size=100, num_layers=2, num_query_heads=4, num_key_value_heads=2, hidden_dim=32,
+        intermediate_dim=64,
+    )
+    token_ids = np.array([[1, 2, 3]])
+    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
+    ```
+    """
+
+    @staticmethod
+    def describe(
+        vocabulary_size: int,
+        num_layers: int,
+        num_query_heads: int,
+        num_key_value_heads: int,
+        hidden_dim: int,
+        intermediate_dim: int,
+        *,
+        logit_scale: float = 0.0625,
+        rope_max_wavelength: float = 500000,
+        rope_scaling: Mapping[str, Any] | None = None,
+        layer_norm_epsilon: float = 1e-5,
+        use_query_key_norm: bool = False,
+        attention_bias: bool = False,
+        sliding_window: int | None = None,
+        sliding_layers: Sequence[bool] | None = None,
+        tie_word_embeddings: bool = True,
+        dropout: float = 0.0,
+        context_length: int | None = None,
+    ) -> DecoderConfig:
+        layers = None if sliding_layers is None else tuple(sliding_layers)
+        return DecoderConfig(
+            vocabulary_size=vocabulary_size,
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            intermediate_dim=intermediate_dim,
+            num_query_heads=num_query_heads,
+            num_key_value_heads=num_key_value_heads,
+            head_dim=hidden_dim // num_query_heads,
+            context_length=context_length,
+            rotary=RotaryConfig(theta=rope_max_wavelength, scaling=rotary_scaling(rope_scaling)),
+            rotary_layers=layers if sliding_window is not None else None,
+            norm="layer",
+            norm_epsilon=layer_norm_epsilon,
+            norm_bias=False,
+            parallel_residual=True,
+            shared_norm=True,
+            query_key_norm="each_head" if use_query_key_norm else None,
+            logit_scale=logit_scale,
+            sliding_window=sliding_window,
+            sliding_layers=layers,
+            query_key_value_bias=attention_bias,
+            attention_output_bias=attention_bias,
+            tie_word_embeddings=tie_word_embeddings,
+            dropout=dropout,
+        )
+
+
+class CohereCausalLMPreprocessor(CausalLMPreprocessor):
+    """Turns text into the inputs of a `CohereCausalLM`; see `CausalLMPreprocessor`."""
+
+
+class CohereCausalLM(CausalLM):
+    """A Command R model that generates text; see `CausalLM`."""
+
+    backbone_cls = CohereBackbone
+    preprocessor_cls = CohereCausalLMPreprocessor
+
+
+def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = transformers_settings(checkpoint)
+    config.choice("hidden_act", ["silu"], "silu")
+    arguments = decoder_sizes(config) | {
+        "logit_scale": config.number("logit_scale", 0.0625),
+        "layer_norm_epsilon": config.number("layer_norm_eps", 1e-5),
+        "attention_bias": config.boolean("attention_bias", False),
+        "tie_word_embeddings": config.boolean("tie_word_embeddings", True),
+        "context_length": max(
+            config.integer("max_position_embeddings", 8192), config.integer("model_max_length", 1)
+        ),
+    }
+    num_layers, head_dim = arguments["num_layers"], arguments["hidden_dim"]
+    head_dim //= arguments["num_query_heads"]
+    config.choice("head_dim", [head_dim], head_dim)
+    is_first = checkpoint.architecture == "cohere"
+    theta = 500000.0 if is_first else 10000.0
+    arguments |= rotary_arguments(config, arguments["context_length"], theta)
+    if is_first:
+        arguments["use_query_key_norm"] = config.boolean("use_qk_norm", False)
+    else:
+        period = config.integer("sliding_window_pattern", 4)
+        arguments["sliding_window"] = config.integer("sliding_window", 4096)
+        arguments["sliding_layers"] = sliding_layers(config, num_layers) or [
+            (layer + 1) % period != 0 for layer in range(num_layers)
+        ]
+        # What the graph is in any case, and how a cache is laid out.
+        config.choice("position_embedding_type", ["rope_gptj"], "rope_gptj")
+        config.choice("order_of_interleaved_layers", ["local_attn_first"], "local_attn_first")
+        config.choice("rotary_pct", [1.0], 1.0)
+        config.choice("use_gated_activation", [True], True)
+        config.choice("use_parallel_block", [True], True)
+        config.choice("use_parallel_embedding", [False], False)
+        config.choice("use_embedding_sharing", [True], True)
+        config.choice("use_qk_norm", [False], False)
+        config.skip("cache_implementation", "layer_switch")
+    config.skip("pretraining_tp")  # of no effect on the result
+    config.check_all_read()
+    return arguments
+
+
+def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+    return decoder_table(config, interleaved_rotary(config, TRANSFORMERS_NAMES))
+
+
+FAMILY = Family(
+    task=CohereCausalLM,
+    formats={
+        "transformers": StoredFormat(
+            architectures=("cohere", "cohere2"),
+            arguments=_transformers_arguments,
+            weights=_transformers_weights,
+            ignored=TRANSFORMERS_IGNORED,
+        ),
+    },
+)

@@ -1,0 +1,209 @@
+"""Gemma 3 (https://arxiv.org/abs/2503.19786), the language model without its eyes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nextword.layers import DecoderConfig, RotaryConfig, rotary_scaling
+from nextword.models.backbone import Backbone
+from nextword.models.causal_lm import CausalLM
+from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
+from nextword.models.family import Family, StoredFormat
+from nextword.models.formats.decoder_tables import (
+    TRANSFORMERS_IGNORED,
+    TRANSFORMERS_NAMES,
+    TRANSFORMERS_NORMS_BEHIND,
+    decoder_table,
+)
+from nextword.models.formats.rotary import rotary_arguments_by_layer
+from nextword.models.formats.transformers import decoder_sizes, sliding_layers
+from nextword.presets.checkpoint import Checkpoint
+from nextword.presets.config_reader import transformers_settings
+from nextword.presets.weight_table import WeightTable
+
+
+class Gemma3Backbone(Backbone):
+    """The Gemma 3 decoder: Gemma 2's, with local layers that rotate faster, and head norms.
+
+    Args:
+        vocabulary_size: number of token ids.
+        image_size: of no effect without a vision encoder.
+        num_layers: number of transformer layers.
+        num_query_heads: number of attention heads.
+        num_key_value_heads: number of key/value heads.
+        hidden_dim: width of the residual stream.
+        intermediate_dim: width inside the feed-forward network.
+        head_dim: width of a head.
+        query_head_dim_normalize: whether dot products are divided by the root of `head_dim`, or by
+            that of `hidden_dim / num_query_heads`.
+        use_query_key_norm: whether the query and key of each head are normalized.
+        use_post_ffw_norm: whether the feed-forward network has a norm behind it, too.
+        use_post_attention_norm: the same for attention; both or none.
+        attention_logit_soft_cap: bound of the attention's logits, or None.
+        final_logit_soft_cap: bound of the logits, or None.
+        use_sliding_window_attention: whether five of six layers have a sliding window.
+        sliding_window_size: number of tokens, itself included, that a token sees in those.
+        local_rope_scaling_factor: divides positions in layers with a sliding window.
+        global_rope_scaling_factor: divides positions in the others.
+        vision_encoder: must be None.
+        layer_norm_epsilon: epsilon of the RMS normalization.
+        use_bidirectional_attention: must be False.
+        dropout: dropout rate.
+        query_pre_attention_scalar: what dot products are divided by the root of, if neither.
+        sliding_layers: for each layer whether it has the window; the sixth of six has not.
+        rope_max_wavelength: base of the rotary wavelengths in layers without a window.
+        sliding_rope_max_wavelength: base of the rotary wavelengths in layers with one.
+        rope_scaling: another scaling of the former, see `nextword.layers.rotary_scaling`.
+        attention_bias: whether the attention's projections have biases.
+        context_length: the most positions the model was made for, or None for no declared limit.
+        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
+
+    Example:
+    ```python
+    backbone = Gemma3Backbone(
+        vocabulary_size=100, image_size=None, num_layers=6, num_query_heads=4,
+        num_key_value_heads=1, hidden_dim=32, intermediate_dim=64, head_dim=8,
+        use_sliding_window_attention=True,
+    )
+    token_ids = np.array([[1, 2, 3]])
+    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
+    ```
+    """
+
+    @staticmethod
+    def describe(
+        vocabulary_size: int,
+        image_size: int | None,
+        num_layers: int,
+        num_query_heads: int,
+        num_key_value_heads: int,
+        hidden_dim: int,
+        intermediate_dim: int,
+        head_dim: int,
+        query_head_dim_normalize: bool = True,
+        use_query_key_norm: bool = True,
+        use_post_ffw_norm: bool = False,
+        use_post_attention_norm: bool = False,
+        attention_logit_soft_cap: float | None = None,
+        final_logit_soft_cap: float | None = None,
+        use_sliding_window_attention: bool = False,
+        sliding_window_size: int = 1024,
+        local_rope_scaling_factor: float = 1.0,
+        global_rope_scaling_factor: float = 1.0,
+        vision_encoder: Mapping[str, Any] | None = None,
+        layer_norm_epsilon: float = 1e-6,
+        use_bidirectional_attention: bool = False,
+        dropout: float = 0,
+        *,
+        query_pre_attention_scalar: float | None = None,
+        sliding_layers: Sequence[bool] | None = None,
+        rope_max_wavelength: float = 1000000,
+        sliding_rope_max_wavelength: float = 10000,
+        rope_scaling: Mapping[str, Any] | None = None,
+        attention_bias: bool = False,
+        context_length: int | None = None,
+    ) -> DecoderConfig:
+        if vision_encoder is not None or use_bidirectional_attention:
+            raise ValueError(
+                "`vision_encoder` must be None and `use_bidirectional_attention` False. Received: "
+                f"vision_encoder={vision_encoder}, "
+                f"use_bidirectional_attention={use_bidirectional_attention}."
+            )
+        if use_post_ffw_norm != use_post_attention_norm:
+            raise ValueError(
+                "`use_post_ffw_norm` and `use_post_attention_norm` must be equal. Received: "
+                f"use_post_ffw_norm={use_post_ffw_norm}, "
+                f"use_post_attention_norm={use_post_attention_norm}."
+            )
+        if sliding_layers is None:
+            sliding_layers = [layer % 6 < 5 for layer in range(num_layers)]
+        width = head_dim if query_head_dim_normalize else hidden_dim // num_query_heads
+        return DecoderConfig(
+            vocabulary_size=vocabulary_size,
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            intermediate_dim=intermediate_dim,
+            num_query_heads=num_query_heads,
+            num_key_value_heads=num_key_value_heads,
+            head_dim=head_dim,
+            context_length=context_length,
+            rotary=RotaryConfig(
+                theta=rope_max_wavelength,
+                scaling=rotary_scaling(rope_scaling, factor=global_rope_scaling_factor),
+            ),
+            sliding_rotary=RotaryConfig(
+                theta=sliding_rope_max_wavelength,
+                scaling=rotary_scaling(None, factor=local_rope_scaling_factor),
+            ),
+            embedding_scale=hidden_dim**0.5,
+            norm_epsilon=layer_norm_epsilon,
+            norm_offset=1.0,
+            norm_placement="sandwich" if use_post_ffw_norm else "pre",
+            query_key_norm="head" if use_query_key_norm else None,
+            attention_scale=(query_pre_attention_scalar or width) ** -0.5,
+            attention_soft_cap=attention_logit_soft_cap,
+            logit_soft_cap=final_logit_soft_cap,
+            sliding_window=sliding_window_size if use_sliding_window_attention else None,
+            sliding_layers=tuple(sliding_layers),
+            query_key_value_bias=attention_bias,
+            attention_output_bias=attention_bias,
+            activation="gelu_tanh",
+            tie_word_embeddings=True,
+            dropout=dropout,
+        )
+
+
+class Gemma3CausalLMPreprocessor(CausalLMPreprocessor):
+    """Turns text into the inputs of a `Gemma3CausalLM`; see `CausalLMPreprocessor`."""
+
+
+class Gemma3CausalLM(CausalLM):
+    """A Gemma 3 model that generates text; see `CausalLM`."""
+
+    backbone_cls = Gemma3Backbone
+    preprocessor_cls = Gemma3CausalLMPreprocessor
+
+
+def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = transformers_settings(checkpoint)
+    arguments = decoder_sizes(config) | {
+        "image_size": None,
+        "head_dim": config.integer("head_dim", 256),
+        "use_post_ffw_norm": True,
+        "use_post_attention_norm": True,
+        "final_logit_soft_cap": config.number("final_logit_softcapping", None),
+        "use_sliding_window_attention": True,
+        "sliding_window_size": config.integer("sliding_window", 4096),
+        "layer_norm_epsilon": config.number("rms_norm_eps", 1e-6),
+        "query_pre_attention_scalar": config.number("query_pre_attn_scalar", 256.0),
+        "attention_bias": config.boolean("attention_bias", False),
+        "context_length": config.integer("max_position_embeddings", 131072),
+    }
+    num_layers, period = arguments["num_layers"], config.integer("sliding_window_pattern", 6)
+    arguments["sliding_layers"] = sliding_layers(config, num_layers) or [
+        (layer + 1) % period != 0 for layer in range(num_layers)
+    ]
+    local = config.number("rope_local_base_freq", 10000.0)
+    arguments |= rotary_arguments_by_layer(config, arguments["context_length"], 1e6, local)
+    config.choice("hidden_activation", ["gelu_pytorch_tanh"], "gelu_pytorch_tanh")
+    config.choice("tie_word_embeddings", [True], True)
+    config.choice("use_bidirectional_attention", [False], False)
+    config.skip("cache_implementation")
+    config.check_all_read()
+    return arguments
+
+
+def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+    return decoder_table(config, TRANSFORMERS_NAMES | TRANSFORMERS_NORMS_BEHIND)
+
+
+FAMILY = Family(
+    task=Gemma3CausalLM,
+    formats={
+        "transformers": StoredFormat(
+            architectures=("gemma3_text",),
+            arguments=_transformers_arguments,
+            weights=_transformers_weights,
+            ignored=TRANSFORMERS_IGNORED,
+        ),
+    },
+)

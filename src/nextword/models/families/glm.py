@@ -1,0 +1,146 @@
+"""GLM-4 (https://arxiv.org/abs/2406.12793) of 2024, and GLM-4-0414 and GLM-Z1 of 2025."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from nextword.layers import DecoderConfig, RotaryConfig, rotary_scaling
+from nextword.models.backbone import Backbone
+from nextword.models.causal_lm import CausalLM
+from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
+from nextword.models.family import Family, StoredFormat
+from nextword.models.formats.decoder_tables import (
+    TRANSFORMERS_IGNORED,
+    TRANSFORMERS_NAMES,
+    decoder_table,
+    gate_and_intermediate,
+    interleaved_rotary,
+)
+from nextword.models.formats.rotary import rotary_arguments
+from nextword.models.formats.transformers import decoder_arguments
+from nextword.presets.checkpoint import Checkpoint
+from nextword.presets.config_reader import transformers_settings
+from nextword.presets.weight_table import WeightTable
+
+
+class GlmBackbone(Backbone):
+    """The GLM-4 decoder: like Llama's, half of each head rotated, and perhaps norms behind, too.
+
+    Args:
+        vocabulary_size: number of token ids.
+        num_layers: number of transformer layers.
+        num_query_heads: number of attention heads.
+        num_key_value_heads: number of key/value heads.
+        hidden_dim: width of the residual stream.
+        intermediate_dim: width inside the feed-forward network.
+        head_dim: width of a head.
+        use_post_norms: whether attention and feed-forward have a norm behind them, too.
+        rope_max_wavelength: base of the rotary wavelengths.
+        rope_scaling: their scaling, see `nextword.layers.rotary_scaling`.
+        partial_rotary_factor: the part of a head that is rotated.
+        layer_norm_epsilon: epsilon of the RMS normalization.
+        attention_bias: whether the query, key and value projections have biases.
+        tie_word_embeddings: whether the head is the token embedding.
+        dropout: dropout rate.
+        context_length: the most positions the model was made for, or None for no declared limit.
+        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
+
+    Example:
+    ```python
+    backbone = GlmBackbone(
+        vocabulary_size=100, num_layers=2, num_query_heads=4, num_key_value_heads=2, hidden_dim=32,
+        intermediate_dim=64, head_dim=8,
+    )
+    token_ids = np.array([[1, 2, 3]])
+    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
+    ```
+    """
+
+    @staticmethod
+    def describe(
+        vocabulary_size: int,
+        num_layers: int,
+        num_query_heads: int,
+        num_key_value_heads: int,
+        hidden_dim: int,
+        intermediate_dim: int,
+        head_dim: int,
+        *,
+        use_post_norms: bool = False,
+        rope_max_wavelength: float = 10000,
+        rope_scaling: Mapping[str, Any] | None = None,
+        partial_rotary_factor: float = 0.5,
+        layer_norm_epsilon: float = 1.5625e-7,
+        attention_bias: bool = True,
+        tie_word_embeddings: bool = False,
+        dropout: float = 0.0,
+        context_length: int | None = None,
+    ) -> DecoderConfig:
+        return DecoderConfig(
+            vocabulary_size=vocabulary_size,
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            intermediate_dim=intermediate_dim,
+            num_query_heads=num_query_heads,
+            num_key_value_heads=num_key_value_heads,
+            head_dim=head_dim,
+            context_length=context_length,
+            rotary=RotaryConfig(
+                theta=rope_max_wavelength,
+                fraction=partial_rotary_factor,
+                scaling=rotary_scaling(rope_scaling),
+            ),
+            norm_epsilon=layer_norm_epsilon,
+            norm_placement="sandwich" if use_post_norms else "pre",
+            query_key_value_bias=attention_bias,
+            tie_word_embeddings=tie_word_embeddings,
+            dropout=dropout,
+        )
+
+
+class GlmCausalLMPreprocessor(CausalLMPreprocessor):
+    """Turns text into the inputs of a `GlmCausalLM`; see `CausalLMPreprocessor`."""
+
+
+class GlmCausalLM(CausalLM):
+    """A GLM-4 model that generates text; see `CausalLM`."""
+
+    backbone_cls = GlmBackbone
+    preprocessor_cls = GlmCausalLMPreprocessor
+
+
+_POST_NORMS = {
+    "self_attention_post_norm": "model.layers.{i}.post_self_attn_layernorm",
+    "feed_forward_post_norm": "model.layers.{i}.post_mlp_layernorm",
+}
+
+
+def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = transformers_settings(checkpoint)
+    arguments = decoder_arguments(config, context_length=131072, epsilon=1.5625e-7)
+    arguments |= rotary_arguments(config, arguments["context_length"], default_fraction=0.5)
+    arguments |= {
+        "head_dim": arguments["head_dim"] or 128,
+        "use_post_norms": checkpoint.architecture == "glm4",
+        "attention_bias": config.boolean("attention_bias", True),
+    }
+    config.check_all_read()
+    return arguments
+
+
+def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+    fused = gate_and_intermediate(config, "model.layers.{i}.mlp.gate_up_proj")
+    names = {**TRANSFORMERS_NAMES, **_POST_NORMS, **fused}
+    return decoder_table(config, interleaved_rotary(config, names))
+
+
+FAMILY = Family(
+    task=GlmCausalLM,
+    formats={
+        "transformers": StoredFormat(
+            architectures=("glm", "glm4"),
+            arguments=_transformers_arguments,
+            weights=_transformers_weights,
+            ignored=TRANSFORMERS_IGNORED,
+        ),
+    },
+)

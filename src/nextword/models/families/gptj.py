@@ -1,0 +1,151 @@
+"""GPT-J (https://github.com/kingoflolz/mesh-transformer-jax)."""
+
+from typing import Any
+
+from nextword.layers import DecoderConfig, RotaryConfig
+from nextword.models.backbone import Backbone
+from nextword.models.causal_lm import CausalLM
+from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
+from nextword.models.family import Family, StoredFormat
+from nextword.models.formats.decoder_tables import decoder_table, interleaved_rotary
+from nextword.models.formats.transformers import activation, spelled_integer
+from nextword.presets.checkpoint import Checkpoint
+from nextword.presets.config_reader import transformers_settings
+from nextword.presets.weight_table import WeightTable
+
+
+class GPTJBackbone(Backbone):
+    """The GPT-J decoder: attention and feed-forward side by side behind one norm.
+
+    Args:
+        vocabulary_size: number of token ids.
+        num_layers: number of transformer layers.
+        num_heads: number of attention heads.
+        hidden_dim: width of the residual stream.
+        intermediate_dim: width inside the feed-forward network.
+        rotary_dim: number of dimensions of a head that are rotated.
+        dropout: dropout rate.
+        layer_norm_epsilon: epsilon of the layer normalization.
+        max_sequence_length: the most positions the model was made for.
+        activation: name of the feed-forward network's activation.
+        tie_word_embeddings: whether the head is the token embedding.
+        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
+
+    Example:
+    ```python
+    backbone = GPTJBackbone(
+        vocabulary_size=100, num_layers=2, num_heads=4, hidden_dim=32, intermediate_dim=128,
+        rotary_dim=4,
+    )
+    token_ids = np.array([[1, 2, 3]])
+    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
+    ```
+    """
+
+    @staticmethod
+    def describe(
+        vocabulary_size: int,
+        num_layers: int,
+        num_heads: int,
+        hidden_dim: int,
+        intermediate_dim: int,
+        rotary_dim: int,
+        dropout: float = 0.0,
+        layer_norm_epsilon: float = 1e-5,
+        max_sequence_length: int = 2048,
+        *,
+        activation: str = "gelu_tanh",
+        tie_word_embeddings: bool = False,
+    ) -> DecoderConfig:
+        head_dim = hidden_dim // num_heads
+        return DecoderConfig(
+            vocabulary_size=vocabulary_size,
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            intermediate_dim=intermediate_dim,
+            num_query_heads=num_heads,
+            num_key_value_heads=num_heads,
+            head_dim=head_dim,
+            context_length=max_sequence_length,
+            rotary=RotaryConfig(fraction=rotary_dim / head_dim),
+            norm="layer",
+            norm_epsilon=layer_norm_epsilon,
+            parallel_residual=True,
+            shared_norm=True,
+            feed_forward_bias=True,
+            feed_forward_gate=False,
+            activation=activation,
+            tie_word_embeddings=tie_word_embeddings,
+            head_bias=True,
+            dropout=dropout,
+        )
+
+
+class GPTJCausalLMPreprocessor(CausalLMPreprocessor):
+    """Turns text into the inputs of a `GPTJCausalLM`; see `CausalLMPreprocessor`."""
+
+
+class GPTJCausalLM(CausalLM):
+    """A GPT-J model that generates text; see `CausalLM`."""
+
+    backbone_cls = GPTJBackbone
+    preprocessor_cls = GPTJCausalLMPreprocessor
+
+
+_TRANSFORMERS_NAMES = {
+    "token_embedding": "transformer.wte",
+    "head": "lm_head",
+    "output_norm": "transformer.ln_f",
+    "self_attention_norm": "transformer.h.{i}.ln_1",
+    "self_attention/query": "transformer.h.{i}.attn.q_proj",
+    "self_attention/key": "transformer.h.{i}.attn.k_proj",
+    "self_attention/value": "transformer.h.{i}.attn.v_proj",
+    "self_attention/attention_output": "transformer.h.{i}.attn.out_proj",
+    "feed_forward/intermediate": "transformer.h.{i}.mlp.fc_in",
+    "feed_forward/feed_forward_output": "transformer.h.{i}.mlp.fc_out",
+}
+
+
+def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = transformers_settings(checkpoint)
+    hidden_dim = spelled_integer(config, "n_embd", "hidden_size")
+    num_heads = spelled_integer(config, "n_head", "num_attention_heads")
+    head_dim = hidden_dim // num_heads
+    arguments = {
+        "vocabulary_size": config.integer("vocab_size"),
+        "num_layers": spelled_integer(config, "n_layer", "num_hidden_layers"),
+        "num_heads": num_heads,
+        "hidden_dim": hidden_dim,
+        "intermediate_dim": config.integer("n_inner", 4 * hidden_dim),
+        "rotary_dim": config.integer("rotary_dim", min(64, head_dim), maximum=head_dim),
+        "dropout": config.fraction("resid_pdrop", 0.0),
+        "layer_norm_epsilon": config.number("layer_norm_epsilon", 1e-5),
+        "max_sequence_length": spelled_integer(config, "n_positions", "max_position_embeddings"),
+        "activation": activation(config, "activation_function", "gelu_new"),
+        "tie_word_embeddings": config.boolean("tie_word_embeddings", False),
+    }
+    config.choice("rotary", [True], True)
+    config.choice("scale_attn_weights", [True], True)
+    # Another name of a size, other places of dropout, and settings of another task.
+    config.skip("n_ctx", "embd_pdrop", "attn_pdrop", "summary_activation", "summary_first_dropout")
+    config.skip("summary_proj_to_labels", "summary_type", "summary_use_proj", "tokenizer_class")
+    config.check_all_read()
+    return arguments
+
+
+def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+    return decoder_table(config, interleaved_rotary(config, _TRANSFORMERS_NAMES))
+
+
+FAMILY = Family(
+    task=GPTJCausalLM,
+    formats={
+        "transformers": StoredFormat(
+            architectures=("gptj",),
+            arguments=_transformers_arguments,
+            weights=_transformers_weights,
+            # Causal masks, or a copy of the tied embedding.
+            ignored=(r"transformer\.h\.\d+\.attn\.(masked_)?bias", r"lm_head\.weight"),
+        ),
+    },
+)

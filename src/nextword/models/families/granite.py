@@ -1,0 +1,139 @@
+"""IBM's Granite 3 (https://arxiv.org/abs/2408.13359 tells of its multipliers)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from nextword.layers import DecoderConfig, RotaryConfig, rotary_scaling
+from nextword.models.backbone import Backbone
+from nextword.models.causal_lm import CausalLM
+from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
+from nextword.models.family import Family, StoredFormat
+from nextword.models.formats.decoder_tables import TRANSFORMERS_IGNORED, transformers_table
+from nextword.models.formats.rotary import rotary_arguments
+from nextword.models.formats.transformers import decoder_arguments
+from nextword.presets.checkpoint import Checkpoint
+from nextword.presets.config_reader import transformers_settings
+
+
+class GraniteBackbone(Backbone):
+    """The Granite decoder: like Llama's, with factors of the embedding, attention and residuals.
+
+    Args:
+        vocabulary_size: number of token ids.
+        num_layers: number of transformer layers.
+        num_query_heads: number of attention heads.
+        num_key_value_heads: number of key/value heads.
+        hidden_dim: width of the residual stream.
+        intermediate_dim: width inside the feed-forward network.
+        embedding_multiplier: factor of embedded tokens.
+        attention_multiplier: factor of dot products of queries and keys.
+        residual_multiplier: factor of what attention and feed-forward add.
+        logits_scaling: divides the logits.
+        rope_max_wavelength: base of the rotary wavelengths.
+        rope_scaling: their scaling, see `nextword.layers.rotary_scaling`.
+        layer_norm_epsilon: epsilon of the RMS normalization.
+        attention_bias: whether the attention's projections have biases.
+        feed_forward_bias: whether the feed-forward's projections have biases.
+        tie_word_embeddings: whether the head is the token embedding.
+        dropout: dropout rate.
+        head_dim: width of a head; `hidden_dim / num_query_heads` by default.
+        context_length: the most positions the model was made for, or None for no declared limit.
+        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
+
+    Example:
+    ```python
+    backbone = GraniteBackbone(
+        vocabulary_size=100, num_layers=2, num_query_heads=4, num_key_value_heads=2, hidden_dim=32,
+        intermediate_dim=64, embedding_multiplier=12.0, residual_multiplier=0.22,
+    )
+    token_ids = np.array([[1, 2, 3]])
+    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
+    ```
+    """
+
+    @staticmethod
+    def describe(
+        vocabulary_size: int,
+        num_layers: int,
+        num_query_heads: int,
+        num_key_value_heads: int,
+        hidden_dim: int,
+        intermediate_dim: int,
+        *,
+        embedding_multiplier: float = 1.0,
+        attention_multiplier: float = 1.0,
+        residual_multiplier: float = 1.0,
+        logits_scaling: float = 1.0,
+        rope_max_wavelength: float = 10000,
+        rope_scaling: Mapping[str, Any] | None = None,
+        layer_norm_epsilon: float = 1e-6,
+        attention_bias: bool = False,
+        feed_forward_bias: bool = False,
+        tie_word_embeddings: bool = False,
+        dropout: float = 0.0,
+        head_dim: int | None = None,
+        context_length: int | None = None,
+    ) -> DecoderConfig:
+        return DecoderConfig(
+            vocabulary_size=vocabulary_size,
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            intermediate_dim=intermediate_dim,
+            num_query_heads=num_query_heads,
+            num_key_value_heads=num_key_value_heads,
+            head_dim=head_dim or hidden_dim // num_query_heads,
+            context_length=context_length,
+            rotary=RotaryConfig(theta=rope_max_wavelength, scaling=rotary_scaling(rope_scaling)),
+            embedding_scale=embedding_multiplier,
+            norm_epsilon=layer_norm_epsilon,
+            residual_scale=residual_multiplier,
+            attention_scale=attention_multiplier,
+            logit_scale=1 / logits_scaling,
+            query_key_value_bias=attention_bias,
+            attention_output_bias=attention_bias,
+            feed_forward_bias=feed_forward_bias,
+            tie_word_embeddings=tie_word_embeddings,
+            dropout=dropout,
+        )
+
+
+class GraniteCausalLMPreprocessor(CausalLMPreprocessor):
+    """Turns text into the inputs of a `GraniteCausalLM`; see `CausalLMPreprocessor`."""
+
+
+class GraniteCausalLM(CausalLM):
+    """A Granite model that generates text; see `CausalLM`."""
+
+    backbone_cls = GraniteBackbone
+    preprocessor_cls = GraniteCausalLMPreprocessor
+
+
+def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = transformers_settings(checkpoint)
+    arguments = decoder_arguments(config, context_length=2048) | {
+        "attention_bias": config.boolean("attention_bias", False),
+        "feed_forward_bias": config.boolean("mlp_bias", False),
+    }
+    for key in (
+        "embedding_multiplier",
+        "attention_multiplier",
+        "residual_multiplier",
+        "logits_scaling",
+    ):
+        arguments[key] = config.number(key, 1.0)
+    arguments |= rotary_arguments(config, arguments["context_length"])
+    config.check_all_read()
+    return arguments
+
+
+FAMILY = Family(
+    task=GraniteCausalLM,
+    formats={
+        "transformers": StoredFormat(
+            architectures=("granite",),
+            arguments=_transformers_arguments,
+            weights=transformers_table,
+            ignored=TRANSFORMERS_IGNORED,
+        ),
+    },
+)

@@ -1,0 +1,177 @@
+"""SmolLM3 (https://huggingface.co/blog/smollm3)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nextword.layers import DecoderConfig, RotaryConfig, rotary_scaling
+from nextword.models.backbone import Backbone
+from nextword.models.causal_lm import CausalLM
+from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
+from nextword.models.family import Family, StoredFormat
+from nextword.models.formats.decoder_tables import TRANSFORMERS_IGNORED, transformers_table
+from nextword.models.formats.rotary import rotary_arguments
+from nextword.models.formats.transformers import decoder_arguments
+from nextword.presets.checkpoint import Checkpoint
+from nextword.presets.config_reader import ConfigReader, transformers_settings
+
+_KINDS = ("full_attention", "sliding_attention")
+
+
+class SmolLM3Backbone(Backbone):
+    """The SmolLM3 decoder: like Llama's, but every fourth layer rotates nothing.
+
+    Args:
+        vocabulary_size: number of token ids.
+        hidden_dim: width of the residual stream.
+        intermediate_dim: width inside the feed-forward network.
+        num_layers: number of transformer layers.
+        num_attention_heads: number of attention heads.
+        num_key_value_heads: number of key/value heads.
+        attention_bias: whether the attention's projections have biases.
+        attention_dropout: must be 0; see `dropout`.
+        rope_layer_enabled_list: for each layer whether it rotates queries and keys.
+        layer_types: for each layer "full_attention" or "sliding_attention".
+        mlp_bias: whether the feed-forward's projections have biases.
+        layer_norm_epsilon: epsilon of the RMS normalization.
+        max_position_embeddings: the most positions the model was made for.
+        rope_theta: base of the rotary wavelengths.
+        partial_rotary_factor: the part of a head that is rotated.
+        sliding_window: number of tokens, itself included, that a token sees in layers of the
+            latter type; None for all.
+        rope_scaling: scaling of the wavelengths, see `nextword.layers.rotary_scaling`.
+        tie_word_embeddings: whether the head is the token embedding.
+        dropout: dropout rate.
+        head_dim: width of a head; `hidden_dim / num_attention_heads` by default.
+        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
+
+    Example:
+    ```python
+    backbone = SmolLM3Backbone(
+        vocabulary_size=100, hidden_dim=32, intermediate_dim=64, num_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, attention_bias=False, attention_dropout=0.0,
+        rope_layer_enabled_list=[True, False], layer_types=["full_attention"] * 2, mlp_bias=False,
+        layer_norm_epsilon=1e-6, max_position_embeddings=128, rope_theta=1e4,
+        partial_rotary_factor=1.0,
+    )
+    token_ids = np.array([[1, 2, 3]])
+    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
+    ```
+    """
+
+    @staticmethod
+    def describe(
+        vocabulary_size: int,
+        hidden_dim: int,
+        intermediate_dim: int,
+        num_layers: int,
+        num_attention_heads: int,
+        num_key_value_heads: int,
+        attention_bias: bool,
+        attention_dropout: float,
+        rope_layer_enabled_list: Sequence[bool],
+        layer_types: Sequence[str],
+        mlp_bias: bool,
+        layer_norm_epsilon: float,
+        max_position_embeddings: int,
+        rope_theta: float,
+        partial_rotary_factor: float,
+        *,
+        sliding_window: int | None = None,
+        rope_scaling: Mapping[str, Any] | None = None,
+        tie_word_embeddings: bool = True,
+        dropout: float = 0.0,
+        head_dim: int | None = None,
+    ) -> DecoderConfig:
+        if attention_dropout:
+            raise ValueError(
+                "`attention_dropout` must be 0; `dropout` is the rate of the branches. Received: "
+                f"attention_dropout={attention_dropout}."
+            )
+        if unknown := set(layer_types) - set(_KINDS):
+            raise ValueError(
+                f"`layer_types` must hold 'full_attention' and 'sliding_attention'. Received: "
+                f"{sorted(unknown)}."
+            )
+        return DecoderConfig(
+            vocabulary_size=vocabulary_size,
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            intermediate_dim=intermediate_dim,
+            num_query_heads=num_attention_heads,
+            num_key_value_heads=num_key_value_heads,
+            head_dim=head_dim or hidden_dim // num_attention_heads,
+            context_length=max_position_embeddings,
+            rotary=RotaryConfig(
+                theta=rope_theta,
+                fraction=partial_rotary_factor,
+                scaling=rotary_scaling(rope_scaling),
+            ),
+            rotary_layers=tuple(map(bool, rope_layer_enabled_list)),
+            norm_epsilon=layer_norm_epsilon,
+            sliding_window=sliding_window,
+            sliding_layers=tuple(kind == "sliding_attention" for kind in layer_types),
+            query_key_value_bias=attention_bias,
+            attention_output_bias=attention_bias,
+            feed_forward_bias=mlp_bias,
+            tie_word_embeddings=tie_word_embeddings,
+            dropout=dropout,
+        )
+
+
+class SmolLM3CausalLMPreprocessor(CausalLMPreprocessor):
+    """Turns text into the inputs of a `SmolLM3CausalLM`; see `CausalLMPreprocessor`."""
+
+
+class SmolLM3CausalLM(CausalLM):
+    """A SmolLM3 model that generates text; see `CausalLM`."""
+
+    backbone_cls = SmolLM3Backbone
+    preprocessor_cls = SmolLM3CausalLMPreprocessor
+
+
+def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = transformers_settings(checkpoint)
+    read = decoder_arguments(config, context_length=32768)
+    read |= rotary_arguments(config, read["context_length"], 2e6, default_fraction=1.0)
+    arguments = {
+        "num_attention_heads": read.pop("num_query_heads"),
+        "max_position_embeddings": read.pop("context_length"),
+        "rope_theta": read.pop("rope_max_wavelength"),
+        "attention_bias": config.boolean("attention_bias", False),
+        "attention_dropout": 0.0,
+        "mlp_bias": config.boolean("mlp_bias", False),
+        "tie_word_embeddings": config.boolean("tie_word_embeddings", True),
+    }
+    arguments |= _layers(config, read["num_layers"])
+    config.skip("pretraining_tp", "max_window_layers")  # of no effect on the result
+    config.check_all_read()
+    return read | arguments
+
+
+def _layers(config: ConfigReader, num_layers: int) -> dict[str, Any]:
+    """Read which layers rotate, and which have a sliding window: by default those that do not."""
+    interval = config.integer("no_rope_layer_interval", 4)
+    default = [int((layer + 1) % interval != 0) for layer in range(num_layers)]
+    rotates = config.choices("no_rope_layers", [0, 1], num_layers, default)
+    is_windowed = config.boolean("use_sliding_window", False)
+    window = config.integer("sliding_window", None)
+    default_kinds = [_KINDS[is_windowed and window is not None and not r] for r in rotates]
+    kinds = config.choices("layer_types", _KINDS, num_layers, default_kinds)
+    return {
+        "rope_layer_enabled_list": list(map(bool, rotates)),
+        "layer_types": kinds,
+        "sliding_window": config.integer("sliding_window") if _KINDS[1] in kinds else None,
+    }
+
+
+FAMILY = Family(
+    task=SmolLM3CausalLM,
+    formats={
+        "transformers": StoredFormat(
+            architectures=("smollm3",),
+            arguments=_transformers_arguments,
+            weights=transformers_table,
+            ignored=TRANSFORMERS_IGNORED,
+        ),
+    },
+)

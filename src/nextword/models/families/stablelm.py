@@ -1,0 +1,151 @@
+"""StableLM 2 and StableLM 3B (https://arxiv.org/abs/2402.17834)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from nextword.layers import DecoderConfig, RotaryConfig, rotary_scaling
+from nextword.models.backbone import Backbone
+from nextword.models.causal_lm import CausalLM
+from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
+from nextword.models.family import Family, StoredFormat
+from nextword.models.formats.decoder_tables import (
+    TRANSFORMERS_IGNORED,
+    TRANSFORMERS_NAMES,
+    decoder_table,
+)
+from nextword.models.formats.rotary import rotary_arguments
+from nextword.models.formats.transformers import decoder_sizes
+from nextword.presets.checkpoint import Checkpoint
+from nextword.presets.config_reader import transformers_settings
+from nextword.presets.weight_table import WeightTable
+
+
+class StableLMBackbone(Backbone):
+    """The StableLM decoder: like Llama's, with layer normalization and partial rotary embedding.
+
+    Args:
+        vocabulary_size: number of token ids.
+        num_layers: number of transformer layers.
+        num_query_heads: number of attention heads.
+        num_key_value_heads: number of key/value heads.
+        hidden_dim: width of the residual stream.
+        intermediate_dim: width inside the feed-forward network.
+        rope_max_wavelength: base of the rotary wavelengths.
+        rope_scaling: their scaling, see `nextword.layers.rotary_scaling`.
+        partial_rotary_factor: the part of a head that is rotated.
+        layer_norm_epsilon: epsilon of the layer normalization.
+        query_key_value_bias: whether the query, key and value projections have biases.
+        use_query_key_norm: whether the query and key of each head are normalized, each head with a
+            scale of its own.
+        parallel_residual: whether attention and feed-forward both read the layer's input.
+        tie_word_embeddings: whether the head is the token embedding.
+        dropout: dropout rate.
+        context_length: the most positions the model was made for, or None for no declared limit.
+        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
+
+    Example:
+    ```python
+    backbone = StableLMBackbone(
+        vocabulary_size=100, num_layers=2, num_query_heads=4, num_key_value_heads=2, hidden_dim=32,
+        intermediate_dim=64,
+    )
+    token_ids = np.array([[1, 2, 3]])
+    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
+    ```
+    """
+
+    @staticmethod
+    def describe(
+        vocabulary_size: int,
+        num_layers: int,
+        num_query_heads: int,
+        num_key_value_heads: int,
+        hidden_dim: int,
+        intermediate_dim: int,
+        *,
+        rope_max_wavelength: float = 10000,
+        rope_scaling: Mapping[str, Any] | None = None,
+        partial_rotary_factor: float = 0.25,
+        layer_norm_epsilon: float = 1e-5,
+        query_key_value_bias: bool = False,
+        use_query_key_norm: bool = False,
+        parallel_residual: bool = False,
+        tie_word_embeddings: bool = False,
+        dropout: float = 0.0,
+        context_length: int | None = None,
+    ) -> DecoderConfig:
+        return DecoderConfig(
+            vocabulary_size=vocabulary_size,
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            intermediate_dim=intermediate_dim,
+            num_query_heads=num_query_heads,
+            num_key_value_heads=num_key_value_heads,
+            head_dim=hidden_dim // num_query_heads,
+            context_length=context_length,
+            rotary=RotaryConfig(
+                theta=rope_max_wavelength,
+                fraction=partial_rotary_factor,
+                scaling=rotary_scaling(rope_scaling),
+            ),
+            norm="layer",
+            norm_epsilon=layer_norm_epsilon,
+            query_key_norm="each_head" if use_query_key_norm else None,
+            query_key_value_bias=query_key_value_bias,
+            parallel_residual=parallel_residual,
+            shared_norm=parallel_residual,
+            tie_word_embeddings=tie_word_embeddings,
+            dropout=dropout,
+        )
+
+
+class StableLMCausalLMPreprocessor(CausalLMPreprocessor):
+    """Turns text into the inputs of a `StableLMCausalLM`; see `CausalLMPreprocessor`."""
+
+
+class StableLMCausalLM(CausalLM):
+    """A StableLM model that generates text; see `CausalLM`."""
+
+    backbone_cls = StableLMBackbone
+    preprocessor_cls = StableLMCausalLMPreprocessor
+
+
+_TRANSFORMERS_NAMES = TRANSFORMERS_NAMES | {
+    "self_attention/query_norm": "model.layers.{i}.self_attn.q_layernorm.norms.*",
+    "self_attention/key_norm": "model.layers.{i}.self_attn.k_layernorm.norms.*",
+}
+
+
+def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = transformers_settings(checkpoint)
+    config.choice("hidden_act", ["silu"], "silu")
+    arguments = decoder_sizes(config) | {
+        "layer_norm_epsilon": config.number("layer_norm_eps", 1e-5),
+        "query_key_value_bias": config.boolean("use_qkv_bias", False),
+        "use_query_key_norm": config.boolean("qk_layernorm", False),
+        "parallel_residual": config.boolean("use_parallel_residual", False),
+        "tie_word_embeddings": config.boolean("tie_word_embeddings", False),
+        "dropout": config.fraction("hidden_dropout", 0.0),
+        "context_length": config.integer("max_position_embeddings", 4096),
+    }
+    arguments |= rotary_arguments(config, arguments["context_length"], default_fraction=0.25)
+    config.choice("rotary_scaling_factor", [1.0, 1], 1)
+    config.check_all_read()
+    return arguments
+
+
+def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+    return decoder_table(config, _TRANSFORMERS_NAMES)
+
+
+FAMILY = Family(
+    task=StableLMCausalLM,
+    formats={
+        "transformers": StoredFormat(
+            architectures=("stablelm",),
+            arguments=_transformers_arguments,
+            weights=_transformers_weights,
+            ignored=TRANSFORMERS_IGNORED,
+        ),
+    },
+)

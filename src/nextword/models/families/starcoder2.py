@@ -1,0 +1,148 @@
+"""StarCoder2 (https://arxiv.org/abs/2402.19173)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from nextword.layers import DecoderConfig, RotaryConfig, rotary_scaling
+from nextword.models.backbone import Backbone
+from nextword.models.causal_lm import CausalLM
+from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
+from nextword.models.family import Family, StoredFormat
+from nextword.models.formats.decoder_tables import (
+    TRANSFORMERS_IGNORED,
+    TRANSFORMERS_NAMES,
+    decoder_table,
+)
+from nextword.models.formats.rotary import rotary_arguments
+from nextword.models.formats.transformers import activation, decoder_sizes
+from nextword.presets.checkpoint import Checkpoint
+from nextword.presets.config_reader import transformers_settings
+from nextword.presets.weight_table import WeightTable
+
+
+class Starcoder2Backbone(Backbone):
+    """The StarCoder2 decoder: layer normalization, rotary embedding, biases and a sliding window.
+
+    Args:
+        vocabulary_size: number of token ids.
+        num_layers: number of transformer layers.
+        num_query_heads: number of attention heads.
+        num_key_value_heads: number of key/value heads.
+        hidden_dim: width of the residual stream.
+        intermediate_dim: width inside the feed-forward network.
+        rope_max_wavelength: base of the rotary wavelengths.
+        rope_scaling: their scaling, see `nextword.layers.rotary_scaling`.
+        sliding_window: number of tokens, itself included, that a token sees; None for all.
+        layer_norm_epsilon: epsilon of the layer normalization.
+        use_bias: whether the projections have biases.
+        activation: name of the feed-forward network's activation.
+        tie_word_embeddings: whether the head is the token embedding.
+        dropout: dropout rate.
+        context_length: the most positions the model was made for, or None for no declared limit.
+        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
+
+    Example:
+    ```python
+    backbone = Starcoder2Backbone(
+        vocabulary_size=100, num_layers=2, num_query_heads=4, num_key_value_heads=2, hidden_dim=32,
+        intermediate_dim=128,
+    )
+    token_ids = np.array([[1, 2, 3]])
+    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
+    ```
+    """
+
+    @staticmethod
+    def describe(
+        vocabulary_size: int,
+        num_layers: int,
+        num_query_heads: int,
+        num_key_value_heads: int,
+        hidden_dim: int,
+        intermediate_dim: int,
+        *,
+        rope_max_wavelength: float = 10000,
+        rope_scaling: Mapping[str, Any] | None = None,
+        sliding_window: int | None = None,
+        layer_norm_epsilon: float = 1e-5,
+        use_bias: bool = True,
+        activation: str = "gelu_tanh",
+        tie_word_embeddings: bool = True,
+        dropout: float = 0.0,
+        context_length: int | None = None,
+    ) -> DecoderConfig:
+        return DecoderConfig(
+            vocabulary_size=vocabulary_size,
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            intermediate_dim=intermediate_dim,
+            num_query_heads=num_query_heads,
+            num_key_value_heads=num_key_value_heads,
+            head_dim=hidden_dim // num_query_heads,
+            context_length=context_length,
+            rotary=RotaryConfig(theta=rope_max_wavelength, scaling=rotary_scaling(rope_scaling)),
+            norm="layer",
+            norm_epsilon=layer_norm_epsilon,
+            sliding_window=sliding_window,
+            query_key_value_bias=use_bias,
+            attention_output_bias=use_bias,
+            feed_forward_bias=use_bias,
+            feed_forward_gate=False,
+            activation=activation,
+            tie_word_embeddings=tie_word_embeddings,
+            dropout=dropout,
+        )
+
+
+class Starcoder2CausalLMPreprocessor(CausalLMPreprocessor):
+    """Turns text into the inputs of a `Starcoder2CausalLM`; see `CausalLMPreprocessor`."""
+
+
+class Starcoder2CausalLM(CausalLM):
+    """A StarCoder2 model that generates text; see `CausalLM`."""
+
+    backbone_cls = Starcoder2Backbone
+    preprocessor_cls = Starcoder2CausalLMPreprocessor
+
+
+_TRANSFORMERS_NAMES = TRANSFORMERS_NAMES | {
+    "feed_forward/intermediate": "model.layers.{i}.mlp.c_fc",
+    "feed_forward/feed_forward_output": "model.layers.{i}.mlp.c_proj",
+}
+
+
+def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = transformers_settings(checkpoint)
+    arguments = decoder_sizes(config) | {
+        "sliding_window": config.integer("sliding_window", None),
+        "layer_norm_epsilon": config.number("norm_epsilon", 1e-5),
+        "use_bias": config.boolean("use_bias", True),
+        "activation": activation(config, "hidden_act", "gelu_pytorch_tanh"),
+        "tie_word_embeddings": config.boolean("tie_word_embeddings", True),
+        "dropout": config.fraction("residual_dropout", 0.0),
+        "context_length": config.integer("max_position_embeddings", 4096),
+    }
+    arguments |= rotary_arguments(config, arguments["context_length"])
+    # Says by another word what `hidden_act` and `norm_epsilon` say; and another place of dropout.
+    config.choice("mlp_type", ["default"], "default")
+    config.choice("norm_type", ["layer_norm"], "layer_norm")
+    config.skip("embedding_dropout")
+    config.check_all_read()
+    return arguments
+
+
+def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+    return decoder_table(config, _TRANSFORMERS_NAMES)
+
+
+FAMILY = Family(
+    task=Starcoder2CausalLM,
+    formats={
+        "transformers": StoredFormat(
+            architectures=("starcoder2",),
+            arguments=_transformers_arguments,
+            weights=_transformers_weights,
+            ignored=TRANSFORMERS_IGNORED,
+        ),
+    },
+)
