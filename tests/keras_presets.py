@@ -19,6 +19,7 @@ SPECIAL = [
     "<|im_end|>",
     "<s>",
     "</s>",
+    "<pad>",
     "<|begin_of_text|>",
     "<|end_of_text|>",
     "<|eot_id|>",
@@ -37,6 +38,15 @@ _SIZES = {"vocabulary_size": 23, "num_layers": 2, "hidden_dim": 16, "intermediat
 _LLAMA = _SIZES | {"num_query_heads": 4, "num_key_value_heads": 2}
 # Shorter than the texts of the tests.
 _WINDOWED = _LLAMA | {"sliding_window": 6}
+_GEMMA = _SIZES | {"num_query_heads": 4, "num_key_value_heads": 2, "head_dim": 6}
+_GEMMA2 = {
+    "use_post_ffw_norm": True,
+    "use_post_attention_norm": True,
+    "attention_logit_soft_cap": 3.0,
+    "final_logit_soft_cap": 5.0,
+    "use_sliding_window_attention": True,
+    "sliding_window_size": 7,
+}
 _SCALED = {
     "rope_max_wavelength": 5e5,
     "rope_frequency_adjustment_factor": 8.0,
@@ -45,17 +55,29 @@ _SCALED = {
     "rope_pretraining_sequence_length": 8,
 }
 
+# How the SentencePiece models of Gemma are trained.
+_GEMMA_PIECES = {
+    "vocab_size": 20,
+    "control_symbols": [],
+    "user_defined_symbols": ["<start_of_turn>", "<end_of_turn>"],
+    **{"pad_id": 0, "eos_id": 1, "bos_id": 2, "unk_id": 3},
+    **{"bos_piece": "<bos>", "eos_piece": "<eos>", "add_dummy_prefix": False},
+}
 
-def sentence_piece_proto() -> bytes:
+
+def sentence_piece_proto(**settings: Any) -> bytes:
     """Return a small SentencePiece model."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(["abc ab", "abcd ab abcde"]),
         model_writer=model,
-        vocab_size=19,
-        model_type="bpe",
-        control_symbols=["<|endoftext|>", "<|end|>"],
-        minloglevel=2,
+        **{
+            "vocab_size": 19,
+            "model_type": "bpe",
+            "control_symbols": ["<|endoftext|>", "<|end|>"],
+            "minloglevel": 2,
+            **settings,
+        },
     )
     return model.getvalue()
 
@@ -109,7 +131,8 @@ class Case:
         if issubclass(cls, keras_hub.models.MistralTekkenTokenizer):
             return cls(vocabulary=VOCABULARY, merges=MERGES, split_pattern=TEKKEN_PATTERN)
         if issubclass(cls, keras_hub.tokenizers.SentencePieceTokenizer):
-            return cls(proto=sentence_piece_proto())
+            settings = _GEMMA_PIECES if self.prefix == "Gemma" else {}
+            return cls(proto=sentence_piece_proto(**settings))
         return cls(vocabulary=VOCABULARY, merges=MERGES)
 
 
@@ -137,6 +160,12 @@ CASES = {
             "rope_scaling_long_factor": [2.0, 5.0],
         },
     ),
+    "gemma": Case("Gemma", _GEMMA | {"num_key_value_heads": 1}),
+    "gemma2": Case("Gemma", _GEMMA | _GEMMA2),
+    "opt": Case("OPT", _SIZES | {"num_heads": 2, "max_sequence_length": 32}),
+    "bloom": Case("Bloom", _SIZES | {"num_heads": 4, "layer_norm_epsilon": 1e-3}),
+    "gpt-neox": Case("GPTNeoX", _SIZES | {"num_heads": 2, "rotary_percentage": 0.5}),
+    "falcon": Case("Falcon", _SIZES | {"num_attention_heads": 4}),
 }
 TINY_SHARDS = 3000 / 2**30
 

@@ -321,7 +321,6 @@ def described(config: dict[str, Any]) -> DecoderConfig:
             OPT_125M,
             {
                 "intermediate_dim": 3072,
-                "position_offset": 2,
                 "context_length": 2048,
                 "activation": "relu",
                 "dropout": 0.1,

@@ -19,7 +19,10 @@ BACKBONES = {
 }
 
 KINDS = ("Backbone", "CausalLM", "CausalLMPreprocessor", "Tokenizer")
-PREFIXES = ("GPT2", "Llama", "Llama3", "Mistral", "Mixtral", "Phi3", "Qwen", "Qwen2", "Qwen3")
+PREFIXES = (
+    *("GPT2", "Llama", "Llama3", "Mistral", "Mixtral", "Phi3", "Qwen", "Qwen2", "Qwen3"),
+    *("Gemma", "OPT", "Bloom", "GPTNeoX", "Falcon"),
+)
 EXPORTS = {f"{prefix}{kind}" for prefix in PREFIXES for kind in KINDS} | {"MistralTekkenTokenizer"}
 
 

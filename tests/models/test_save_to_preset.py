@@ -13,6 +13,7 @@ import pytest
 import nextword
 from keras_presets import MERGES, VOCABULARY
 from nextword.models import Backbone, CausalLM, CausalLMPreprocessor
+from nextword.models.family import all_families
 from nextword.models.task_weights import read_task_weights, write_task_weights
 from nextword.presets import PresetError
 
@@ -88,7 +89,7 @@ def test_the_tokenizer_alone(preset: Path) -> None:
     for cls in (nextword.tokenizers.Tokenizer, nextword.models.GPT2Tokenizer):
         tokenizer = cls.from_preset(preset, sequence_length=4)
         assert type(tokenizer) is nextword.models.GPT2Tokenizer
-        assert tokenizer.tokenize("abcdab").tolist() == [17, 12, 15, 0]
+        assert tokenizer.tokenize("abcdab").tolist() == [18, 13, 16, 0]
     with pytest.raises(PresetError, match="holds a GPT2Tokenizer, which is no SentencePiece"):
         nextword.tokenizers.SentencePieceTokenizer.from_preset(preset)
     with pytest.raises(TypeError, match="Did you mean 'sequence_length'"):
@@ -353,9 +354,9 @@ def test_other_files_are_checked(
 
 
 def test_a_tokenizer_that_knows_more_tokens_than_the_model(tmp_path: Path) -> None:
-    lm = gpt2(vocabulary_size=17)
+    lm = gpt2(vocabulary_size=18)
     lm.save_to_preset(tmp_path)
-    with pytest.raises(PresetError, match="at most the 17 tokens.*Received: 18"):
+    with pytest.raises(PresetError, match="at most the 18 tokens.*Received: 19"):
         CausalLM.from_preset(tmp_path)
 
 
@@ -400,10 +401,19 @@ def test_a_trained_model_is_saved_as_it_is(tmp_path: Path) -> None:
     assert again.generate("ab", max_length=6) == lm.generate("ab", max_length=6)
 
 
-def test_a_family_without_a_stored_form_is_refused(tmp_path: Path) -> None:
-    backbone = nextword.models.OPTBackbone(
-        vocabulary_size=20, num_layers=1, num_heads=2, hidden_dim=8, intermediate_dim=8
-    )
+def opt(**changes: Any) -> Any:
+    return nextword.models.OPTBackbone(**GPT2 | changes)
+
+
+def test_a_family_without_a_stored_form_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(all_families()["opt"].formats, "keras")
     with pytest.raises(PresetError, match="OPTBackbone cannot be saved"):
-        backbone.save_to_preset(tmp_path / "preset")
+        opt().save_to_preset(tmp_path / "preset")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_activation_is_one_of_a_few_names() -> None:
+    with pytest.raises(ValueError, match="`activation` must be one of 'gelu', .*'tanh'"):
+        opt(activation="tanh")

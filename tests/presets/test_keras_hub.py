@@ -58,6 +58,8 @@ JOURNEYS = [
     ("phi3-long", "float32"),
     ("qwen", "float32"),
     ("qwen-head", "bfloat16"),
+    *itertools.product(["gemma2", "opt", "bloom", "gpt-neox", "falcon"], ["float32", "bfloat16"]),
+    ("gemma", "float32"),
 ]
 
 
@@ -179,7 +181,13 @@ def test_linear_scaling_that_keras_hub_does_not_heed(tmp_path: Path) -> None:
     assert again.config == backbone.config
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2", "mistral", "qwen2", "qwen3", "phi3"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("llama", "gpt2", "mistral", "qwen2", "qwen3", "phi3"),
+        *("gemma", "gemma2", "opt", "bloom", "falcon-1b"),
+    ],
+)
 def test_a_checkpoint_of_transformers_becomes_a_preset(tmp_path: Path, name: str) -> None:
     import keras_hub
 
@@ -187,5 +195,6 @@ def test_a_checkpoint_of_transformers_becomes_a_preset(tmp_path: Path, name: str
     ours = nextword.models.CausalLM.from_preset(tmp_path / "checkpoint", preprocessor=None)
     ours.save_to_preset(tmp_path / "preset")  # warnings are errors
     backbone = keras_hub.models.Backbone.from_preset(str(tmp_path / "preset"))
-    theirs = CASES[{"llama": "llama3", "qwen2": "qwen"}.get(name, name)].cls("CausalLM")(backbone)
+    case = {"llama": "llama3", "qwen2": "qwen", "falcon-1b": "falcon"}.get(name, name)
+    theirs = CASES[case].cls("CausalLM")(backbone)
     assert_close(ours, theirs)

@@ -1,5 +1,7 @@
 """Where KerasHub departs from transformers, nextword does not; and what KerasHub cannot express."""
 
+import dataclasses
+import functools
 import importlib
 import json
 from pathlib import Path
@@ -20,6 +22,7 @@ from keras_presets import (
     save,
 )
 from nextword.errors import PresetError
+from nextword.layers import DecoderConfig, Normalization
 
 keras_hub = pytest.importorskip("keras_hub")
 # KerasHub leaves the file of a SentencePiece model open.
@@ -32,9 +35,16 @@ for name in ("sliding_window", "head_dim"):
     del SIZES[name]
 
 
+# Those of the families whose arguments have other names.
+SIZES_OF = {
+    CASES[name].prefix: CASES[name].arguments
+    for name in ("gemma", "opt", "bloom", "gpt-neox", "falcon")
+}
+
+
 def saved(directory: Path, prefix: str, **changes: Any) -> Any:
     """Save a model of KerasHub, and return it."""
-    model = Case(prefix, SIZES | changes).model()
+    model = Case(prefix, SIZES_OF.get(prefix, SIZES) | changes).model()
     model.save_to_preset(str(directory))
     return model
 
@@ -141,6 +151,83 @@ def test_long_rotary_factors_that_keras_hub_chooses_for_a_whole_batch(tmp_path: 
     np.testing.assert_allclose(logits(ours)[1, :13], logits(ours, 1)[0], atol=1e-4)
 
 
+@pytest.mark.parametrize(("prefix", "fixed"), [("Gemma", 1e-6), ("Falcon", 1e-5)])
+def test_an_epsilon_that_keras_hub_heeds_in_the_last_norm_alone(
+    tmp_path: Path, prefix: str, fixed: float
+) -> None:
+    theirs = saved(tmp_path / "theirs", prefix, layer_norm_epsilon=0.05)
+    ours = nextword.models.CausalLM.from_preset(tmp_path / "theirs")
+    assert difference(ours, theirs) > 1e-3
+    with pytest.warns(UserWarning, match=f"{prefix}Backbone does not .* heed layer_norm_epsilon:"):
+        ours.save_to_preset(tmp_path / "ours")
+    for layer in ours.backbone._flatten_layers():
+        if isinstance(layer, Normalization) and layer.name != "output_norm":
+            layer.epsilon = fixed
+    assert_close(ours, theirs)
+
+
+def test_gemma_s_scale_that_keras_hub_does_not_heed(tmp_path: Path) -> None:
+    theirs = saved(tmp_path / "theirs", "Gemma", query_head_dim_normalize=False)
+    ours = nextword.models.CausalLM.from_preset(tmp_path / "theirs")
+    assert ours.backbone.config.attention_scale == (16 / 4) ** -0.5
+    assert difference(ours, theirs) > 1e-3
+    assert_close(ours_with(tmp_path / "theirs", query_head_dim_normalize=True), theirs)
+    with pytest.warns(
+        UserWarning, match="GemmaBackbone does not .* heed query_head_dim_normalize:"
+    ):
+        ours.save_to_preset(tmp_path / "ours")
+
+
+def test_falcon_s_biases_that_keras_hub_does_not_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Up to 8 heads nothing needs rounding: all slopes are powers of 2, all positions below 256.
+    theirs = saved(tmp_path, "Falcon", num_attention_heads=64, hidden_dim=64)
+    ours = nextword.models.CausalLM.from_preset(tmp_path)
+    assert ours.backbone.config.alibi_dtype == "bfloat16"
+    assert difference(ours, theirs) > 1e-4
+    describe = nextword.models.FalconBackbone.describe
+
+    @functools.wraps(describe)
+    def unrounded(**arguments: Any) -> DecoderConfig:
+        return dataclasses.replace(describe(**arguments), alibi_dtype="float32")
+
+    monkeypatch.setattr(nextword.models.FalconBackbone, "describe", staticmethod(unrounded))
+    assert_close(nextword.models.CausalLM.from_preset(tmp_path), theirs)
+
+
+def test_gpt_neox_generates_although_its_padding_is_its_end(tmp_path: Path) -> None:
+    theirs = saved(tmp_path, "GPTNeoX")
+    theirs.preprocessor = None
+    ours = nextword.models.CausalLM.from_preset(tmp_path, preprocessor=None)
+    mask = np.arange(12)[None] < 4
+    inputs = {"token_ids": np.where(mask, [[17, 12, 13, 14] * 3], 0), "padding_mask": mask}
+    for model in (theirs, ours):
+        model.compile(sampler="greedy")
+    # The id 0, which the padding has, is taken for the end of what is still to be generated.
+    token_ids = theirs.generate(dict(inputs), stop_token_ids=[0])["token_ids"]
+    np.testing.assert_array_equal(token_ids, inputs["token_ids"])
+
+    # Every token is the likeliest, as KerasHub itself says when it does without a cache.
+    token_ids = ours.generate(dict(inputs), stop_token_ids=[0])["token_ids"]
+    outputs = theirs({"token_ids": token_ids, "padding_mask": np.ones_like(mask)})
+    np.testing.assert_array_equal(token_ids[:, 4:], np.asarray(outputs).argmax(-1)[:, 3:-1])
+
+
+def test_gpt_neox_decodes_in_keras_hub_as_if_at_the_start_of_the_text(tmp_path: Path) -> None:
+    theirs = saved(tmp_path, "GPTNeoX")
+    token_ids = np.array([[17, 12, 13, 14]])
+    expected = theirs({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
+    _, cache = theirs._build_cache(token_ids)
+    differences = []
+    for i in range(4):
+        step, _, _ = theirs.call_with_cache(token_ids[:, i : i + 1], cache, i)
+        differences.append(np.abs(step[:, 0] - expected[:, i]).max())
+    # The query is not turned by its position, which is no matter at position 0 alone.
+    assert differences[0] < 1e-4
+    assert min(differences[1:]) > 1e-2
+
+
 def test_another_name_of_the_same_classes(tmp_path: Path) -> None:
     theirs = save(tmp_path, "qwen")
     for path in tmp_path.glob("*.json"):
@@ -148,6 +235,15 @@ def test_another_name_of_the_same_classes(tmp_path: Path) -> None:
     ours = nextword.models.Qwen2CausalLM.from_preset(tmp_path)
     assert type(ours.preprocessor.tokenizer) is nextword.tokenizers.Qwen2Tokenizer
     assert_close(ours, theirs)
+
+
+FALCON_7B = {
+    "num_key_value_heads": 1,
+    "use_alibi": False,
+    "use_bias": False,
+    "parallel_residual": True,
+    "shared_norm": True,
+}
 
 
 @pytest.mark.parametrize(
@@ -160,12 +256,24 @@ def test_another_name_of_the_same_classes(tmp_path: Path) -> None:
         ("Qwen3", {"attention_bias": True, "head_dim": 4}),
         ("Phi3", {"partial_rotary_factor": 0.5}),
         ("Phi3", {"sliding_window": 6}),
+        ("Gemma", {"rope_max_wavelength": 5e5, "attention_bias": True}),
+        ("Gemma", {"query_pre_attention_scalar": 24.0}),
+        (
+            "Gemma",
+            {"use_sliding_window_attention": True, "sliding_layers": (False, True)},
+        ),
+        ("OPT", {"activation": "gelu", "use_bias": False}),
+        ("GPTNeoX", {"tie_word_embeddings": False, "activation": "gelu"}),
+        ("GPTNeoX", {"parallel_residual": False, "attention_bias": False}),
+        ("Falcon", FALCON_7B),
+        ("Falcon", FALCON_7B | {"num_key_value_heads": 2, "shared_norm": False}),
     ],
 )
 def test_what_keras_hub_cannot_express_is_said_and_kept(
     tmp_path: Path, prefix: str, arguments: dict[str, Any]
 ) -> None:
-    backbone = getattr(nextword.models, f"{prefix}Backbone")(**SIZES | arguments)
+    sizes = SIZES_OF.get(prefix, SIZES)
+    backbone = getattr(nextword.models, f"{prefix}Backbone")(**sizes | arguments)
     for _ in range(2):  # the second time over the first
         with pytest.warns(UserWarning, match=f"KerasHub's {prefix}Backbone does not know or heed"):
             backbone.save_to_preset(tmp_path)
@@ -184,12 +292,17 @@ def test_what_keras_hub_cannot_express_is_said_and_kept(
         ("Phi3", {"rope_scaling_type": "os.system"}, "'rope_scaling_type'.*'su'"),
         ("Phi3", {"rope_scaling_short_factor": ["x"]}, "'rope_scaling_short_factor'.*positive num"),
         ("Phi3", {"rope_scaling_long_factor": [0.0]}, "'rope_scaling_long_factor'.*positive num"),
+        ("OPT", {"activation": "os>system"}, "'activation'.* must be 'gelu' or .*'os>system'"),
+        ("Gemma", {"intermediate_dim": 25}, "`intermediate_dim` must be even"),
+        ("Gemma", {"use_post_ffw_norm": True}, "`use_post_attention_norm` must be equal"),
+        ("Falcon", {"attention_dropout_rate": 0.1}, "must be equal"),
     ],
 )
 def test_settings_that_make_no_sense(
     tmp_path: Path, prefix: str, changes: dict[str, Any], message: str
 ) -> None:
-    getattr(nextword.models, f"{prefix}Backbone")(**SIZES).save_to_preset(tmp_path)
+    sizes = SIZES_OF.get(prefix, SIZES)
+    getattr(nextword.models, f"{prefix}Backbone")(**sizes).save_to_preset(tmp_path)
     path = tmp_path / "config.json"
     stored = json.loads(path.read_text())
     stored["config"] |= changes
@@ -207,6 +320,11 @@ def test_settings_that_make_no_sense(
         ("qwen", ["<|endoftext|>"]),
         ("qwen3", ["<|im_end|>", "<|endoftext|>"]),
         ("phi3", ["<|endoftext|>", "<|end|>"]),
+        ("gemma", ["<eos>", "<end_of_turn>"]),
+        ("opt", ["</s>"]),
+        ("bloom", ["</s>"]),
+        ("gpt-neox", ["<|endoftext|>"]),
+        ("falcon", ["<|endoftext|>"]),
     ],
 )
 def test_tokens_with_a_role(tmp_path: Path, name: str, ends: list[str]) -> None:

@@ -14,7 +14,9 @@ from nextword.presets.weight_table import (
     Shifted,
     SplitHeads,
     Stored,
+    SwappedAxes,
     Transposed,
+    UnusedRows,
     per_layer,
     stored_tensors,
 )
@@ -39,6 +41,7 @@ def layouts_and_tensors(draw: st.DrawFn) -> tuple[Layout, np.ndarray, tuple[int,
                 (Transposed(), numbered(width), (width,)),
                 (SplitHeads(heads), numbered(inputs, heads, width), (heads * width, inputs)),
                 (SplitHeads(heads), numbered(heads, width), (heads * width,)),
+                (SwappedAxes(), numbered(heads, width, inputs), (width, heads, inputs)),
                 (JoinedHeads(heads), numbered(heads, width, inputs), (inputs, heads * width)),
                 (JoinedHeads(heads), numbered(inputs), (inputs,)),
                 (Shifted(0.5), numbered(width), (width,)),
@@ -68,6 +71,18 @@ def test_reading_and_writing_are_inverse(case: tuple[Layout, np.ndarray, tuple[i
         assert sorted(value.ravel()) == sorted(tensor.ravel())
     np.testing.assert_array_equal(layout.write(value), tensor)
     np.testing.assert_array_equal(layout.read(layout.write(numbered(*shape))), numbered(*shape))
+
+
+@deterministic
+@given(sizes, sizes, sizes)
+def test_unused_rows_are_left_out_and_written_as_zeros(count: int, rows: int, width: int) -> None:
+    tensor = numbered(count + rows, width)
+    value = UnusedRows(count).read(tensor)
+    np.testing.assert_array_equal(value, tensor[-rows:])
+    written = UnusedRows(count).write(value)
+    assert not written[:count].any()
+    np.testing.assert_array_equal(UnusedRows(count).read(written), value)
+    assert written.dtype == tensor.dtype
 
 
 @deterministic

@@ -2,6 +2,8 @@
 
 import pytest
 import regex
+from tokenizers import Regex
+from tokenizers.pre_tokenizers import Split
 from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
 
 from nextword.errors import PresetError
@@ -49,12 +51,21 @@ END = {
     "deepseek-llm": "| return| |你好ひら가나| É|t|é|!| ",
     "deepseek-v3": "| return| |你好ひら|가나| Été|!| ",
     "glm4": "| return| 你好ひら가나| Été|!| ",
+    "bloom": "| return| 你好ひら가나| Été|! ",
 }
 
 
 @pytest.mark.parametrize("name", START)
 def test_rules_in_examples(name):
     assert "|".join(pieces(name, TEXT)) == START[name] + END[name]
+
+
+def test_bloom_cuts_at_punctuation_of_many_scripts(corpus):
+    # The rule as it stands in BLOOM's tokenizer.json, with a set inside a set.
+    marks = ".,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c"
+    theirs = Split(Regex(rf" ?[^(\s|[{marks}])]+"), behavior="isolated")
+    for text in [*corpus, "é ".join(f"{marks}(|)")]:
+        assert pieces("bloom", text) == [piece for piece, _ in theirs.pre_tokenize_str(text)]
 
 
 def test_falcon_looks_for_digits_among_the_characters_that_spell_bytes():

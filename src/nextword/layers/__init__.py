@@ -1,7 +1,7 @@
 """The one decoder: its description and its Keras layers."""
 
 from nextword.layers.attention import Attention, LayerCache
-from nextword.layers.config import DecoderConfig
+from nextword.layers.config import Activation, DecoderConfig
 from nextword.layers.embedding import PositionEmbedding, TokenEmbedding
 from nextword.layers.experts import Experts
 from nextword.layers.feed_forward import FeedForward
@@ -21,6 +21,7 @@ from nextword.layers.rotary_config import (
 from nextword.layers.transformer_layer import TransformerLayer
 
 __all__ = [
+    "Activation",
     "Attention",
     "DecoderConfig",
     "Experts",

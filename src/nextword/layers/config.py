@@ -1,9 +1,12 @@
 """`DecoderConfig`: the axes on which decoder-only language models really differ, as data."""
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args
 
 from nextword.layers.rotary_config import RotaryConfig
+
+Activation = Literal["gelu", "gelu_tanh", "relu", "silu"]
+"""Names of activations: "gelu_tanh" is the approximation of "gelu" that many models use."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,7 +24,6 @@ class DecoderConfig:
         context_length: the most positions the model can take, or None where it declares no limit.
         position_embedding: "rotary" (needs `rotary`), "learned" (needs `context_length`) or
             "alibi" (https://arxiv.org/abs/2108.12409).
-        position_offset: the row of the learned positions that the first token takes.
         alibi_scale: factor of ALiBi's biases.
         alibi_dtype: dtype to which ALiBi's biases are rounded before they are scaled.
         rotary: the rotary embedding's parameters, for `position_embedding="rotary"`.
@@ -56,7 +58,7 @@ class DecoderConfig:
         feed_forward_bias: whether the feed-forward projections have a bias.
         feed_forward_gate: whether the activation gates a second projection (as in SwiGLU,
             https://arxiv.org/abs/2002.05202).
-        activation: name of the activation in `keras.activations`, or "gelu_tanh".
+        activation: name of the feed-forward network's activation, see `Activation`.
         num_experts: number of expert feed-forward networks of each layer, of which a router
             chooses a few for each token (https://arxiv.org/abs/2101.03961); None for one network.
         experts_per_token: how many experts the router sends a token to.
@@ -77,7 +79,6 @@ class DecoderConfig:
     head_dim: int
     context_length: int | None = None
     position_embedding: Literal["rotary", "learned", "alibi"] = "rotary"
-    position_offset: int = 0
     alibi_scale: float = 1.0
     alibi_dtype: Literal["float32", "bfloat16"] = "float32"
     rotary: RotaryConfig | None = None
@@ -105,7 +106,7 @@ class DecoderConfig:
     attention_output_bias: bool = False
     feed_forward_bias: bool = False
     feed_forward_gate: bool = True
-    activation: str = "silu"
+    activation: Activation = "silu"
     num_experts: int | None = None
     experts_per_token: int = 2
     tie_word_embeddings: bool = False
@@ -162,6 +163,11 @@ class DecoderConfig:
         if self.num_experts is not None:
             _check_integer("num_experts", self.num_experts, self.MAX_EXPERTS)
             _check_integer("experts_per_token", self.experts_per_token, self.num_experts)
+        if self.activation not in get_args(Activation):
+            raise ValueError(
+                f"`activation` must be one of {', '.join(map(repr, get_args(Activation)))}. "
+                f"Received: activation={self.activation!r}."
+            )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"`dropout` must be in [0, 1). Received: dropout={self.dropout}.")
 

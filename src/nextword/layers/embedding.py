@@ -122,7 +122,6 @@ class PositionEmbedding(Layer):
 
     Args:
         context_length: number of positions.
-        offset: the row of the table that the first position takes.
         **kwargs: `name`, `dtype` and the like, see `keras.layers.Layer`.
 
     Example:
@@ -131,15 +130,14 @@ class PositionEmbedding(Layer):
     (1, 3, 4)
     """
 
-    def __init__(self, context_length: int, *, offset: int = 0, **kwargs: Any) -> None:
+    def __init__(self, context_length: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.context_length = context_length
-        self.offset = offset
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         self.embeddings = self.add_weight(
             name="embeddings",
-            shape=(self.offset + self.context_length, input_shape[-1]),
+            shape=(self.context_length, input_shape[-1]),
             initializer=keras.initializers.RandomNormal(stddev=0.02),
         )
 
@@ -154,16 +152,14 @@ class PositionEmbedding(Layer):
             Float tensor of the shape of `hidden_states`.
         """
         if positions is None:
-            last = self.offset + ops.shape(hidden_states)[1]
-            return hidden_states + self.embeddings[self.offset : last]
+            return hidden_states + self.embeddings[: ops.shape(hidden_states)[1]]
         # The padding of a prompt may lie beyond the table. Nobody looks at it, but it must not be
         # NaN, as what lies outside an array is to JAX: zero times NaN is NaN, too.
-        rows = ops.minimum(positions, self.context_length - 1) + self.offset
+        rows = ops.minimum(positions, self.context_length - 1)
         return hidden_states + ops.take(self.embeddings, rows, axis=0)
 
     def compute_output_spec(self, hidden_states: Any, **kwargs: Any) -> keras.KerasTensor:
         return keras.KerasTensor(hidden_states.shape, dtype=self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
-        own = {"context_length": self.context_length, "offset": self.offset}
-        return {**super().get_config(), **own}
+        return {**super().get_config(), "context_length": self.context_length}

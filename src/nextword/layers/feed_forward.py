@@ -4,13 +4,13 @@ from typing import Any
 
 import keras
 
-from nextword.layers.config import DecoderConfig
+from nextword.layers.config import Activation, DecoderConfig
 from nextword.layers.layer import Layer
 from nextword.layers.linear import Linear
 
 
-def activation_function(name: str) -> Any:
-    """Return the activation called `name`: one of `keras.activations`, or "gelu_tanh".
+def activation_function(name: Activation) -> Any:
+    """Return the activation called `name`.
 
     Example:
     >>> activation_function("relu")([-1.0, 2.0]).tolist()

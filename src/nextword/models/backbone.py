@@ -93,7 +93,6 @@ class Backbone(keras.Model):
         position_embedding = (
             PositionEmbedding(
                 config.context_length,
-                offset=config.position_offset,
                 name="position_embedding",
                 dtype=policy,
             )
@@ -133,7 +132,10 @@ class Backbone(keras.Model):
         )
         self.dtype_policy = policy
         self.config = config
-        self._arguments = dict(arguments.arguments)
+        self._arguments = {
+            argument: list(value) if isinstance(value, tuple) else value  # as JSON has it
+            for argument, value in arguments.arguments.items()
+        }
         self.token_embedding = token_embedding
         self.position_embedding = position_embedding
         self.embedding_norm = embedding_norm

@@ -39,6 +39,35 @@ class Transposed:
 
 
 @dataclass(frozen=True)
+class SwappedAxes:
+    """Stored with its first two axes in the other order."""
+
+    def read(self, tensor: np.ndarray) -> np.ndarray:
+        return tensor.swapaxes(0, 1)
+
+    def write(self, value: np.ndarray) -> np.ndarray:
+        return value.swapaxes(0, 1)
+
+
+@dataclass(frozen=True)
+class UnusedRows:
+    """Stored behind rows that no model reads.
+
+    Args:
+        count: number of rows.
+    """
+
+    count: int
+
+    def read(self, tensor: np.ndarray) -> np.ndarray:
+        return tensor[self.count :]
+
+    def write(self, value: np.ndarray) -> np.ndarray:
+        unused = np.zeros((self.count, *value.shape[1:]), value.dtype)
+        return np.concatenate([unused, value])
+
+
+@dataclass(frozen=True)
 class Rows:
     """The rows from `start` to `stop` of a tensor that several variables share.
 

@@ -133,6 +133,9 @@ _DEEPSEEK_V3_WORDS = (
     rf"|{_SPACES}"
 )
 
+# Of Chinese, Hindi and Arabic, and the ellipsis.
+_FULL_STOPS_AND_COMMAS = "\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c"
+
 _GPT_2 = SplitRules((Step.BYTE_LEVEL_WORDS,))
 _DIGITS_THEN_GPT_2 = SplitRules((Step.SINGLE_DIGITS, Step.BYTE_LEVEL_WORDS))
 _LLAMA_3 = SplitRules((_LLAMA_3_WORDS,), ignore_merges=True, add_start_token=True)
@@ -165,6 +168,7 @@ SPLIT_RULES: dict[str, SplitRules] = {
     "stablelm2": _QWEN_2,
     "qwen35": SplitRules((_QWEN_35_WORDS,), compose=True),
     "tekken": SplitRules((_TEKKEN_WORDS,), ignore_merges=True, add_start_token=True),
+    "bloom": SplitRules((rf" ?[^\s()|.,!?{_FULL_STOPS_AND_COMMAS}]+",)),
     "gpt-4o": _GPT_4O,
     "llama4": _GPT_4O,
     "deepseek-coder": SplitRules(("[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", _CJK, Step.SINGLE_DIGITS)),

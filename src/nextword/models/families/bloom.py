@@ -1,6 +1,7 @@
 """BLOOM (https://arxiv.org/abs/2211.05100)."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from nextword.layers import DecoderConfig
 from nextword.models.backbone import Backbone
@@ -9,15 +10,18 @@ from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family, StoredFormat
 from nextword.models.formats.decoder_tables import (
     DENSE_NAMES,
+    LayerNames,
     decoder_table,
     fused_gguf_table,
     query_key_value,
 )
 from nextword.models.formats.gguf import layer_norm_arguments
+from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.transformers import decoder_prefix, spelled_integer
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import gguf_settings, transformers_settings
-from nextword.presets.weight_table import GroupedHeads, WeightTable
+from nextword.presets.weight_table import GroupedHeads, Transposed, WeightTable
+from nextword.tokenizers import BytePairTokenizer
 
 
 class BloomBackbone(Backbone):
@@ -75,6 +79,17 @@ class BloomBackbone(Backbone):
         )
 
 
+class BloomTokenizer(BytePairTokenizer):
+    """BLOOM's byte-level byte-pair encoding; see `BytePairTokenizer`."""
+
+    default_split = "bloom"
+    role_tokens: ClassVar[Mapping[str, str]] = {
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "pad_token": "<pad>",
+    }
+
+
 class BloomCausalLMPreprocessor(CausalLMPreprocessor):
     """Turns text into the inputs of a `BloomCausalLM`; see `CausalLMPreprocessor`."""
 
@@ -84,6 +99,34 @@ class BloomCausalLM(CausalLM):
 
     backbone_cls = BloomBackbone
     preprocessor_cls = BloomCausalLMPreprocessor
+
+
+_KERAS_LAYER = "layers/bloom_decoder_{i}"
+KERAS_NAMES: LayerNames = {
+    "token_embedding": "layers/reversible_embedding",
+    "embedding_norm": "layers/layer_normalization",
+    "output_norm": "layers/layer_normalization_1",
+    "self_attention_norm": f"{_KERAS_LAYER}/_pre_attention_layernorm",
+    "self_attention/query": f"{_KERAS_LAYER}/_self_attention_layer/_query_dense",
+    "self_attention/key": f"{_KERAS_LAYER}/_self_attention_layer/_key_dense",
+    "self_attention/value": f"{_KERAS_LAYER}/_self_attention_layer/_value_dense",
+    "self_attention/attention_output": (
+        f"{_KERAS_LAYER}/_self_attention_layer/_output_dense",
+        Transposed(),
+    ),
+    "feed_forward_norm": f"{_KERAS_LAYER}/_post_attention_layernorm",
+    "feed_forward/intermediate": f"{_KERAS_LAYER}/_mlp_intermediate_dense",
+    "feed_forward/feed_forward_output": f"{_KERAS_LAYER}/_mlp_output_dense",
+}
+_KERAS_PATHS = {
+    "token_embedding": "token_embedding",
+    "self_attention/query": "transformer_layer_{i}/self_attention/query_dense",
+    "self_attention/key": "transformer_layer_{i}/self_attention/key_dense",
+    "self_attention/value": "transformer_layer_{i}/self_attention/value_dense",
+    "self_attention/attention_output": "transformer_layer_{i}/self_attention/output_dense",
+    "feed_forward/intermediate": "transformer_layer_{i}/mlp_intermediate_dense",
+    "feed_forward/feed_forward_output": "transformer_layer_{i}/mlp_output_dense",
+}
 
 
 def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -138,6 +181,12 @@ FAMILY = Family(
             arguments=_gguf_arguments,
             weights=fused_gguf_table,
             ignored=(r"output\.weight",),
+        ),
+        "keras": keras_format(
+            BloomBackbone,
+            KERAS_NAMES,
+            KerasClasses(prefix="Bloom", module="bloom", tokenizer_cls=BloomTokenizer),
+            paths=_KERAS_PATHS,
         ),
     },
 )

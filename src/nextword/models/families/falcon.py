@@ -1,25 +1,28 @@
 """Falcon (https://arxiv.org/abs/2311.16867)."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from nextword.layers import DecoderConfig, RotaryConfig, rotary_scaling
+from nextword.layers import Activation, DecoderConfig, RotaryConfig, rotary_scaling
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family, StoredFormat
 from nextword.models.formats.decoder_tables import (
     DENSE_NAMES,
+    LayerNames,
     decoder_table,
     fused_gguf_table,
     query_key_value,
 )
 from nextword.models.formats.gguf import layer_norm_arguments
+from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.rotary import factored, gguf_scaling, rotary_arguments
 from nextword.models.formats.transformers import activation, decoder_prefix, spelled_integer
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader, gguf_settings, transformers_settings
-from nextword.presets.weight_table import GroupedHeads, WeightTable
+from nextword.presets.weight_table import GroupedHeads, Transposed, WeightTable
+from nextword.tokenizers import BytePairTokenizer
 
 
 class FalconBackbone(Backbone):
@@ -74,7 +77,7 @@ class FalconBackbone(Backbone):
         use_bias: bool = True,
         parallel_residual: bool = False,
         shared_norm: bool = False,
-        activation: str = "gelu",
+        activation: Activation = "gelu",
         rope_max_wavelength: float = 10000,
         rope_scaling_factor: float = 1.0,
         tie_word_embeddings: bool = True,
@@ -118,6 +121,16 @@ class FalconBackbone(Backbone):
         )
 
 
+class FalconTokenizer(BytePairTokenizer):
+    """Falcon's byte-level byte-pair encoding; see `BytePairTokenizer`."""
+
+    default_split = "falcon"
+    role_tokens: ClassVar[Mapping[str, str]] = {
+        "bos_token": "<|endoftext|>",
+        "eos_token": "<|endoftext|>",
+    }
+
+
 class FalconCausalLMPreprocessor(CausalLMPreprocessor):
     """Turns text into the inputs of a `FalconCausalLM`; see `CausalLMPreprocessor`."""
 
@@ -129,6 +142,31 @@ class FalconCausalLM(CausalLM):
     preprocessor_cls = FalconCausalLMPreprocessor
 
 
+_KERAS_LAYER = "layers/falcon_transformer_decoder_{i}"
+KERAS_NAMES: LayerNames = {
+    "token_embedding": "layers/reversible_embedding",
+    "output_norm": "layers/layer_normalization",
+    "self_attention_norm": f"{_KERAS_LAYER}/input_layernorm",
+    "self_attention/query": f"{_KERAS_LAYER}/attention_layer/query_dense",
+    "self_attention/key": f"{_KERAS_LAYER}/attention_layer/key_dense",
+    "self_attention/value": f"{_KERAS_LAYER}/attention_layer/value_dense",
+    "self_attention/attention_output": (
+        f"{_KERAS_LAYER}/attention_layer/output_dense",
+        Transposed(),
+    ),
+    "feed_forward_norm": f"{_KERAS_LAYER}/post_attention_layernorm",
+    "feed_forward/intermediate": f"{_KERAS_LAYER}/dense_h_to_4h",
+    "feed_forward/feed_forward_output": f"{_KERAS_LAYER}/dense_4h_to_h",
+}
+_KERAS_PATHS = {
+    "token_embedding": "token_embedding",
+    "self_attention/query": "transformer_layer_{i}/attention/query_dense",
+    "self_attention/key": "transformer_layer_{i}/attention/key_dense",
+    "self_attention/value": "transformer_layer_{i}/attention/value_dense",
+    "self_attention/attention_output": "transformer_layer_{i}/attention/output_dense",
+    "feed_forward/intermediate": "transformer_layer_{i}/dense_h_to_4h",
+    "feed_forward/feed_forward_output": "transformer_layer_{i}/dense_4h_to_h",
+}
 GGUF_TWO_NORMS = {
     "self_attention_norm": "blk.{i}.attn_norm_2",
     "feed_forward_norm": "blk.{i}.attn_norm",
@@ -244,6 +282,14 @@ FAMILY = Family(
         ),
         "gguf": StoredFormat(
             architectures=("falcon",), arguments=_gguf_arguments, weights=_gguf_weights
+        ),
+        "keras": keras_format(
+            FalconBackbone,
+            KERAS_NAMES,
+            KerasClasses(prefix="Falcon", module="falcon", tokenizer_cls=FalconTokenizer),
+            paths=_KERAS_PATHS,
+            harmless=("context_length",),
+            unheeded=("layer_norm_epsilon",),
         ),
     },
 )

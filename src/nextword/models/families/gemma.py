@@ -1,7 +1,7 @@
 """Gemma (https://arxiv.org/abs/2403.08295) and Gemma 2 (https://arxiv.org/abs/2408.00118)."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from nextword.layers import DecoderConfig, RotaryConfig
 from nextword.models.backbone import Backbone
@@ -13,14 +13,17 @@ from nextword.models.formats.decoder_tables import (
     TRANSFORMERS_IGNORED,
     TRANSFORMERS_NAMES,
     TRANSFORMERS_NORMS_BEHIND,
+    LayerNames,
     decoder_table,
 )
 from nextword.models.formats.gguf import gguf_arguments
+from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.rotary import rotary_section
 from nextword.models.formats.transformers import decoder_sizes, sliding_layers
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader, gguf_settings, transformers_settings
-from nextword.presets.weight_table import Shifted, WeightTable
+from nextword.presets.weight_table import Shifted, SplitHeads, SwappedAxes, WeightTable
+from nextword.tokenizers import SentencePieceTokenizer
 
 
 class GemmaBackbone(Backbone):
@@ -125,6 +128,16 @@ class GemmaBackbone(Backbone):
         )
 
 
+class GemmaTokenizer(SentencePieceTokenizer):
+    """Gemma's SentencePiece model; see `SentencePieceTokenizer`."""
+
+    role_tokens: ClassVar[Mapping[str, str]] = {
+        "bos_token": "<bos>",
+        "eos_token": "<eos>",
+        "pad_token": "<pad>",
+    }
+
+
 class GemmaCausalLMPreprocessor(CausalLMPreprocessor):
     """Turns text into the inputs of a `GemmaCausalLM`; see `CausalLMPreprocessor`."""
 
@@ -134,6 +147,47 @@ class GemmaCausalLM(CausalLM):
 
     backbone_cls = GemmaBackbone
     preprocessor_cls = GemmaCausalLMPreprocessor
+
+
+_KERAS_LAYER = "layers/gemma_decoder_block_{i}"
+KERAS_NAMES = {
+    "token_embedding": "layers/reversible_embedding",
+    "output_norm": "layers/rms_normalization",
+    "self_attention_norm": f"{_KERAS_LAYER}/pre_attention_norm",
+    "self_attention_post_norm": f"{_KERAS_LAYER}/post_attention_norm",
+    "self_attention/query": f"{_KERAS_LAYER}/attention/query_dense",
+    "self_attention/key": f"{_KERAS_LAYER}/attention/key_dense",
+    "self_attention/value": f"{_KERAS_LAYER}/attention/value_dense",
+    "self_attention/attention_output": f"{_KERAS_LAYER}/attention/output_dense",
+    "feed_forward_norm": f"{_KERAS_LAYER}/pre_ffw_norm",
+    "feed_forward_post_norm": f"{_KERAS_LAYER}/post_ffw_norm",
+    "feed_forward/gate": f"{_KERAS_LAYER}/gating_ffw",
+    "feed_forward/intermediate": f"{_KERAS_LAYER}/gating_ffw_2",
+    "feed_forward/feed_forward_output": f"{_KERAS_LAYER}/ffw_linear",
+}
+_KERAS_PATHS = {
+    "token_embedding": "token_embedding",
+    "self_attention/query": "decoder_block_{i}/attention/query",
+    "self_attention/key": "decoder_block_{i}/attention/key",
+    "self_attention/value": "decoder_block_{i}/attention/value",
+    "self_attention/attention_output": "decoder_block_{i}/attention/attention_output",
+    "feed_forward/gate": "decoder_block_{i}/ffw_gating",
+    "feed_forward/intermediate": "decoder_block_{i}/ffw_gating_2",
+    "feed_forward/feed_forward_output": "decoder_block_{i}/ffw_linear",
+}
+
+
+def _keras_query_key_value(config: DecoderConfig) -> LayerNames:
+    """Return the projections, whose kernels are `[heads, in, head_dim]`."""
+    heads = {
+        "self_attention/query": config.num_query_heads,
+        "self_attention/key": config.num_key_value_heads,
+        "self_attention/value": config.num_key_value_heads,
+    }
+    return {
+        path: (KERAS_NAMES[path], SwappedAxes(), SplitHeads(num_heads))
+        for path, num_heads in heads.items()
+    }
 
 
 # What tells Gemma 2 from Gemma.
@@ -230,6 +284,15 @@ FAMILY = Family(
         ),
         "gguf": StoredFormat(
             architectures=("gemma", "gemma2"), arguments=_gguf_arguments, weights=_gguf_weights
+        ),
+        "keras": keras_format(
+            GemmaBackbone,
+            KERAS_NAMES,
+            KerasClasses(prefix="Gemma", module="gemma", tokenizer_cls=GemmaTokenizer),
+            laid_out=_keras_query_key_value,
+            paths=_KERAS_PATHS,
+            harmless=("context_length",),
+            unheeded=("query_head_dim_normalize", "layer_norm_epsilon"),
         ),
     },
 )

@@ -10,7 +10,11 @@ from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family, StoredFormat
 from nextword.models.formats.decoder_tables import decoder_table, fused_gguf_table, query_key_value
 from nextword.models.formats.gguf import layer_norm_arguments
-from nextword.models.formats.keras import KerasClasses, keras_format
+from nextword.models.formats.keras import (
+    TRANSFORMER_DECODER_NAMES,
+    KerasClasses,
+    keras_format,
+)
 from nextword.models.formats.transformers import decoder_prefix
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import gguf_settings, transformers_settings
@@ -108,19 +112,9 @@ TRANSFORMERS_NAMES = {
     "feed_forward/feed_forward_output": "h.{i}.mlp.c_proj",
 }
 
-_KERAS_LAYER = "layers/transformer_decoder_{i}"
-KERAS_NAMES = {
+KERAS_NAMES = TRANSFORMER_DECODER_NAMES | {
     "token_embedding": "layers/reversible_embedding",
     "position_embedding": "layers/position_embedding",
-    "output_norm": "layers/layer_normalization",
-    "self_attention/query": f"{_KERAS_LAYER}/_self_attention_layer/query_dense",
-    "self_attention/key": f"{_KERAS_LAYER}/_self_attention_layer/key_dense",
-    "self_attention/value": f"{_KERAS_LAYER}/_self_attention_layer/value_dense",
-    "self_attention/attention_output": f"{_KERAS_LAYER}/_self_attention_layer/output_dense",
-    "self_attention_norm": f"{_KERAS_LAYER}/_self_attention_layer_norm",
-    "feed_forward/intermediate": f"{_KERAS_LAYER}/_feedforward_intermediate_dense",
-    "feed_forward/feed_forward_output": f"{_KERAS_LAYER}/_feedforward_output_dense",
-    "feed_forward_norm": f"{_KERAS_LAYER}/_feedforward_layer_norm",
 }
 
 

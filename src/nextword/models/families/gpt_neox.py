@@ -1,19 +1,28 @@
 """GPT-NeoX (https://arxiv.org/abs/2204.06745) and Pythia (https://arxiv.org/abs/2304.01373)."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from nextword.layers import DecoderConfig, LinearScaling, RotaryConfig
+from nextword.layers import Activation, DecoderConfig, LinearScaling, RotaryConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family, StoredFormat
-from nextword.models.formats.decoder_tables import decoder_table, fused_gguf_table, query_key_value
+from nextword.models.formats.decoder_tables import (
+    LayerNames,
+    decoder_table,
+    fused_gguf_table,
+    query_key_value,
+)
 from nextword.models.formats.gguf import layer_norm_arguments
+from nextword.models.formats.keras import KerasClasses, keras_format
+from nextword.models.formats.keras_layers import LAYER_PATHS
 from nextword.models.formats.rotary import rotary_section
 from nextword.models.formats.transformers import activation, decoder_sizes
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import gguf_settings, transformers_settings
-from nextword.presets.weight_table import GroupedHeads, WeightTable
+from nextword.presets.weight_table import GroupedHeads, SplitHeads, Transposed, WeightTable
+from nextword.tokenizers import BytePairTokenizer
 
 
 class GPTNeoXBackbone(Backbone):
@@ -60,7 +69,7 @@ class GPTNeoXBackbone(Backbone):
         layer_norm_epsilon: float = 1e-5,
         max_sequence_length: int = 512,
         *,
-        activation: str = "gelu_tanh",
+        activation: Activation = "gelu_tanh",
         parallel_residual: bool = True,
         attention_bias: bool = True,
         tie_word_embeddings: bool = True,
@@ -93,6 +102,16 @@ class GPTNeoXBackbone(Backbone):
         )
 
 
+class GPTNeoXTokenizer(BytePairTokenizer):
+    """GPT-NeoX's byte-level byte-pair encoding; see `BytePairTokenizer`."""
+
+    default_split = "olmo"
+    role_tokens: ClassVar[Mapping[str, str]] = {
+        "bos_token": "<|endoftext|>",
+        "eos_token": "<|endoftext|>",
+    }
+
+
 class GPTNeoXCausalLMPreprocessor(CausalLMPreprocessor):
     """Turns text into the inputs of a `GPTNeoXCausalLM`; see `CausalLMPreprocessor`."""
 
@@ -102,6 +121,39 @@ class GPTNeoXCausalLM(CausalLM):
 
     backbone_cls = GPTNeoXBackbone
     preprocessor_cls = GPTNeoXCausalLMPreprocessor
+
+
+_KERAS_LAYER = "layers/gpt_neo_x_decoder_{i}"
+_KERAS_ATTENTION = f"{_KERAS_LAYER}/_self_attention_layer"
+KERAS_NAMES: LayerNames = {
+    "token_embedding": "layers/reversible_embedding",
+    "output_norm": "layers/layer_normalization",
+    "self_attention/query": f"{_KERAS_ATTENTION}/_qkv_dense",
+    "self_attention/key": f"{_KERAS_ATTENTION}/_qkv_dense",
+    "self_attention/value": f"{_KERAS_ATTENTION}/_qkv_dense",
+    "self_attention/attention_output": (f"{_KERAS_ATTENTION}/_output_dense", Transposed()),
+    "self_attention_norm": f"{_KERAS_LAYER}/_self_attention_layer_norm",
+    "feed_forward/intermediate": f"{_KERAS_LAYER}/_feedforward_intermediate_dense",
+    "feed_forward/feed_forward_output": f"{_KERAS_LAYER}/_feedforward_output_dense",
+    "feed_forward_norm": f"{_KERAS_LAYER}/_feedforward_layer_norm",
+}
+_KERAS_PATHS = {
+    **LAYER_PATHS,
+    **{
+        f"self_attention/{part}": "transformer_layer_{i}/self_attention/query_key_value"
+        for part in ("query", "key", "value")
+    },
+}
+
+
+def _keras_query_key_value(config: DecoderConfig) -> LayerNames:
+    num_heads = config.num_query_heads
+    return query_key_value(
+        config,
+        f"{_KERAS_ATTENTION}/_qkv_dense",
+        SplitHeads(num_heads),
+        GroupedHeads(num_heads, config.head_dim),
+    )
 
 
 TRANSFORMERS_NAMES = {
@@ -187,6 +239,13 @@ FAMILY = Family(
         ),
         "gguf": StoredFormat(
             architectures=("gptneox",), arguments=_gguf_arguments, weights=fused_gguf_table
+        ),
+        "keras": keras_format(
+            GPTNeoXBackbone,
+            KERAS_NAMES,
+            KerasClasses(prefix="GPTNeoX", module="gpt_neo_x", tokenizer_cls=GPTNeoXTokenizer),
+            laid_out=_keras_query_key_value,
+            paths=_KERAS_PATHS,
         ),
     },
 )

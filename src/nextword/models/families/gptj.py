@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from nextword.layers import DecoderConfig, RotaryConfig
+from nextword.layers import Activation, DecoderConfig, RotaryConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -54,7 +54,7 @@ class GPTJBackbone(Backbone):
         layer_norm_epsilon: float = 1e-5,
         max_sequence_length: int = 2048,
         *,
-        activation: str = "gelu_tanh",
+        activation: Activation = "gelu_tanh",
         tie_word_embeddings: bool = False,
     ) -> DecoderConfig:
         head_dim = hidden_dim // num_heads

@@ -1,21 +1,29 @@
 """OPT (https://arxiv.org/abs/2205.01068)."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from nextword.layers import DecoderConfig
+from nextword.layers import Activation, DecoderConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family, StoredFormat
-from nextword.models.formats.decoder_tables import decoder_table
+from nextword.models.formats.decoder_tables import LayerNames, decoder_table
+from nextword.models.formats.keras import (
+    TRANSFORMER_DECODER_NAMES,
+    KerasClasses,
+    keras_format,
+)
+from nextword.models.formats.keras_layers import LAYER_PATHS
 from nextword.models.formats.transformers import activation, decoder_prefix
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import transformers_settings
-from nextword.presets.weight_table import WeightTable
+from nextword.presets.weight_table import UnusedRows, WeightTable
+from nextword.tokenizers import BytePairTokenizer
 
 
 class OPTBackbone(Backbone):
-    """The OPT decoder: layer normalization, learned positions from row 2, ReLU, tied head.
+    """The OPT decoder: layer normalization, learned positions, ReLU, tied head.
 
     Args:
         vocabulary_size: number of token ids.
@@ -27,8 +35,6 @@ class OPTBackbone(Backbone):
         max_sequence_length: number of learned positions.
         activation: name of the feed-forward network's activation.
         use_bias: whether the projections have biases.
-        position_offset: the row of the learned positions that the first token takes; there are as
-            many rows more.
         **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
 
     Example:
@@ -51,9 +57,8 @@ class OPTBackbone(Backbone):
         dropout: float = 0.1,
         max_sequence_length: int = 2048,
         *,
-        activation: str = "relu",
+        activation: Activation = "relu",
         use_bias: bool = True,
-        position_offset: int = 0,
     ) -> DecoderConfig:
         return DecoderConfig(
             vocabulary_size=vocabulary_size,
@@ -65,7 +70,6 @@ class OPTBackbone(Backbone):
             head_dim=hidden_dim // num_heads,
             context_length=max_sequence_length,
             position_embedding="learned",
-            position_offset=position_offset,
             norm="layer",
             norm_epsilon=1e-5,
             query_key_value_bias=use_bias,
@@ -76,6 +80,17 @@ class OPTBackbone(Backbone):
             tie_word_embeddings=True,
             dropout=dropout,
         )
+
+
+class OPTTokenizer(BytePairTokenizer):
+    """OPT's byte-level byte-pair encoding; see `BytePairTokenizer`."""
+
+    default_split = "gpt-2"
+    role_tokens: ClassVar[Mapping[str, str]] = {
+        "bos_token": "</s>",
+        "eos_token": "</s>",
+        "pad_token": "<pad>",
+    }
 
 
 class OPTCausalLMPreprocessor(CausalLMPreprocessor):
@@ -89,9 +104,10 @@ class OPTCausalLM(CausalLM):
     preprocessor_cls = OPTCausalLMPreprocessor
 
 
-TRANSFORMERS_NAMES = {
+TRANSFORMERS_NAMES: LayerNames = {
     "token_embedding": "decoder.embed_tokens",
-    "position_embedding": "decoder.embed_positions",
+    # The first token has the third row.
+    "position_embedding": ("decoder.embed_positions", UnusedRows(2)),
     "output_norm": "decoder.final_layer_norm",
     "self_attention_norm": "decoder.layers.{i}.self_attn_layer_norm",
     "self_attention/query": "decoder.layers.{i}.self_attn.q_proj",
@@ -102,6 +118,13 @@ TRANSFORMERS_NAMES = {
     "feed_forward/intermediate": "decoder.layers.{i}.fc1",
     "feed_forward/feed_forward_output": "decoder.layers.{i}.fc2",
 }
+
+_KERAS_EMBEDDING = "layers/token_and_position_embedding"
+KERAS_NAMES = TRANSFORMER_DECODER_NAMES | {
+    "token_embedding": f"{_KERAS_EMBEDDING}/token_embedding",
+    "position_embedding": f"{_KERAS_EMBEDDING}/position_embedding",
+}
+_KERAS_PATHS = {**LAYER_PATHS, "token_embedding": "embeddings/token_embedding"}
 
 
 def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -117,7 +140,6 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
         "max_sequence_length": config.integer("max_position_embeddings", 2048),
         "activation": activation(config, "activation_function", "relu"),
         "use_bias": config.boolean("enable_bias", True),
-        "position_offset": 2,
     }
     config.choice("word_embed_proj_dim", [hidden_dim], hidden_dim)
     for key in ("do_layer_norm_before", "layer_norm_elementwise_affine", "tie_word_embeddings"):
@@ -142,6 +164,12 @@ FAMILY = Family(
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=(r"lm_head\.weight",),
+        ),
+        "keras": keras_format(
+            OPTBackbone,
+            KERAS_NAMES,
+            KerasClasses(prefix="OPT", module="opt", tokenizer_cls=OPTTokenizer),
+            paths=_KERAS_PATHS,
         ),
     },
 )

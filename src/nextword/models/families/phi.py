@@ -66,7 +66,7 @@ class PhiBackbone(Backbone):
         partial_rotary_factor: float = 0.5,
         layer_norm_epsilon: float = 1e-5,
         use_query_key_norm: bool = False,
-        activation: str = "gelu_tanh",
+        activation: Activation = "gelu_tanh",
         tie_word_embeddings: bool = False,
         dropout: float = 0.0,
         context_length: int | None = None,

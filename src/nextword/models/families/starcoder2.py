@@ -66,7 +66,7 @@ class Starcoder2Backbone(Backbone):
         sliding_window: int | None = None,
         layer_norm_epsilon: float = 1e-5,
         use_bias: bool = True,
-        activation: str = "gelu_tanh",
+        activation: Activation = "gelu_tanh",
         tie_word_embeddings: bool = True,
         dropout: float = 0.0,
         context_length: int | None = None,

@@ -30,6 +30,20 @@ from nextword.presets.weight_table import (
 )
 from nextword.tokenizers import Tokenizer
 
+_LAYER = "layers/transformer_decoder_{i}"
+TRANSFORMER_DECODER_NAMES = {
+    "output_norm": "layers/layer_normalization",
+    "self_attention/query": f"{_LAYER}/_self_attention_layer/query_dense",
+    "self_attention/key": f"{_LAYER}/_self_attention_layer/key_dense",
+    "self_attention/value": f"{_LAYER}/_self_attention_layer/value_dense",
+    "self_attention/attention_output": f"{_LAYER}/_self_attention_layer/output_dense",
+    "self_attention_norm": f"{_LAYER}/_self_attention_layer_norm",
+    "feed_forward/intermediate": f"{_LAYER}/_feedforward_intermediate_dense",
+    "feed_forward/feed_forward_output": f"{_LAYER}/_feedforward_output_dense",
+    "feed_forward_norm": f"{_LAYER}/_feedforward_layer_norm",
+}
+"""What KerasHub calls the layers of the families that are made of its `TransformerDecoder`."""
+
 _HEAD = "token_embedding/reverse_embeddings"
 # Keras numbers the layers of one class from their second: dense, dense_1, dense_2.
 _FIRST_LAYER = re.compile(r"(layers/\w+)_0/")
@@ -139,7 +153,7 @@ class KerasFormat(StoredFormat):
         for name, parameter in parameters.items():
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
                 without = {key: value for key, value in described.items() if key != name}
-                if self.backbone_cls.describe(**without) == backbone.config:
+                if self._describes(without, backbone.config):
                     del arguments[name], described[name]
         ours = {n for n, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
         wrong = [name for name in described if name in ours and name not in self.harmless]
@@ -147,6 +161,12 @@ class KerasFormat(StoredFormat):
             if described[name] not in (None, parameters[name].default):
                 wrong.append(name)
         return arguments, wrong
+
+    def _describes(self, arguments: Mapping[str, Any], config: DecoderConfig) -> bool:
+        try:
+            return self.backbone_cls.describe(**arguments) == config
+        except ValueError:  # what was left out, others need
+            return False
 
 
 def families_of(cls: type) -> set[str]:
@@ -165,6 +185,7 @@ def keras_format(
     backbone_cls: type[Backbone],
     names: LayerNames,
     *classes: KerasClasses,
+    laid_out: Callable[[DecoderConfig], LayerNames] = lambda _: {},
     paths: Mapping[str, str] = LAYER_PATHS,
     harmless: Iterable[str] = (),
     unheeded: Iterable[str] = (),
@@ -180,6 +201,8 @@ def keras_format(
             is not tied, goes with "token_embedding". Layers of the stack come in the order in
             which KerasHub makes them.
         *classes: KerasHub's classes, the most usual first.
+        laid_out: given the decoder, the names of those layers again that are laid out otherwise
+            than layers of Keras are, with their layouts.
         paths: see `KerasFormat`.
         harmless: see `KerasFormat`.
         unheeded: see `KerasFormat`.
@@ -194,13 +217,16 @@ def keras_format(
             found["tie_word_embeddings"] = f"{names['token_embedding']}/vars/1" not in stored
         return found
 
+    def table(config: DecoderConfig) -> WeightTable:
+        return keras_table(config, {**names, **laid_out(config)})
+
     return KerasFormat(
         architectures=tuple(dict.fromkeys(each.name_of("Backbone") for each in classes)),
         arguments=arguments,
-        weights=lambda _, config: keras_table(config, names),
+        weights=lambda _, config: table(config),
         ignored=(*_NO_WEIGHTS, *ignored),
         classes=classes,
-        table=lambda config: keras_table(config, names),
+        table=table,
         backbone_cls=backbone_cls,
         paths=paths,
         harmless=tuple(harmless),

@@ -3,10 +3,11 @@
 from typing import Any
 
 from nextword.errors import PresetError
+from nextword.layers import Activation
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[str, Activation] = {
     "gelu": "gelu",
     "gelu_fast": "gelu_tanh",
     "gelu_new": "gelu_tanh",
@@ -81,7 +82,7 @@ def optional_sliding_window(config: ConfigReader, num_layers: int) -> dict[str, 
     }
 
 
-def activation(config: ConfigReader, key: str, default: str) -> str:
+def activation(config: ConfigReader, key: str, default: str) -> Activation:
     """Read the name of an activation, and return that of `DecoderConfig`.
 
     Args:
