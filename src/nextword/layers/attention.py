@@ -39,7 +39,7 @@ class LayerCache(Protocol):
 
 
 class Attention(Layer):
-    """Causal self-attention as a `DecoderConfig` describes it.
+    """Self-attention as a `DecoderConfig` describes it.
 
     Args:
         config: the decoder's description.
@@ -101,7 +101,7 @@ class Attention(Layer):
         cache: LayerCache | None = None,
         training: bool | None = None,
     ) -> Any:
-        """Attend from each token to itself and the tokens before it.
+        """Attend from each token to itself and those before it, or to all.
 
         Args:
             hidden_states: float tensor of shape `[batch, length, hidden_dim]`.
@@ -128,7 +128,7 @@ class Attention(Layer):
         if cache is not None:
             key, value, key_positions = cache.update(key, value)
         distance = ops.expand_dims(positions, 2) - ops.expand_dims(key_positions, 1)
-        mask = distance >= 0
+        mask = distance >= 0 if config.causal else ops.full_like(distance, True, dtype="bool")
         if self.window is not None:
             mask = ops.logical_and(mask, distance < self.window)
         if padding_mask is not None:

@@ -1,4 +1,4 @@
-"""`DecoderConfig`: the axes on which decoder-only language models really differ, as data."""
+"""`DecoderConfig`: the axes on which transformer language models really differ, as data."""
 
 import dataclasses
 from typing import Literal, get_args
@@ -11,7 +11,7 @@ Activation = Literal["gelu", "gelu_tanh", "relu", "silu"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
-    """Everything that tells one decoder-only model from another, apart from its weights.
+    """Everything that tells one decoder, or encoder, from another, apart from its weights.
 
     Attributes:
         vocabulary_size: number of token ids.
@@ -36,7 +36,9 @@ class DecoderConfig:
         norm_offset: added to the stored scale of every normalization.
         norm_bias: whether layer normalizations have a bias.
         norm_placement: whether attention and feed-forward each have a norm before them ("pre"),
-            behind them ("branch"), or both ("sandwich").
+            behind them ("branch"), both ("sandwich"), or behind the sum of what they say and what
+            they read ("post", https://arxiv.org/abs/1706.03762), which leaves nothing to normalize
+            behind the last layer.
         parallel_residual: whether attention and feed-forward both read the layer's input, instead
             of one after the other.
         shared_norm: whether, with `parallel_residual`, they share one norm.
@@ -64,6 +66,11 @@ class DecoderConfig:
         experts_per_token: how many experts the router sends a token to.
         tie_word_embeddings: whether logits are products with the token embedding itself.
         head_bias: whether the logits have a bias.
+        causal: whether a token sees itself and those before it, or all of them. Without that it is
+            an encoder, which cannot generate.
+        num_segments: number of parts that a text can have, each with a learned vector that is added
+            to its tokens; None where tokens do not say what part they are of.
+        pooler: whether a dense layer with tanh makes one vector of a text, from its first token.
         dropout: rate after the embedding, on attention weights' output and on each residual branch.
 
     Raises:
@@ -90,7 +97,7 @@ class DecoderConfig:
     norm_epsilon: float = 1e-6
     norm_offset: float = 0.0
     norm_bias: bool = True
-    norm_placement: Literal["pre", "branch", "sandwich"] = "pre"
+    norm_placement: Literal["pre", "branch", "sandwich", "post"] = "pre"
     parallel_residual: bool = False
     shared_norm: bool = False
     residual_scale: float = 1.0
@@ -111,6 +118,9 @@ class DecoderConfig:
     experts_per_token: int = 2
     tie_word_embeddings: bool = False
     head_bias: bool = False
+    causal: bool = True
+    num_segments: int | None = None
+    pooler: bool = False
     dropout: float = 0.0
 
     # Far above any model there is, and far below what an allocation could not survive.
@@ -143,6 +153,18 @@ class DecoderConfig:
                 raise ValueError("Rotary position embedding needs `rotary`. Received: None.")
             for rotary in filter(None, (self.rotary, self.sliding_rotary)):
                 rotary.check(self.head_dim)
+        if self.num_segments is not None:
+            _check_integer("num_segments", self.num_segments, self.MAX_DIMENSION)
+        if not self.causal and (self.sliding_window or self.position_embedding == "alibi"):
+            raise ValueError(
+                "Without `causal`, there can be neither `sliding_window` nor ALiBi. Received: "
+                f"sliding_window={self.sliding_window}, "
+                f"position_embedding={self.position_embedding!r}."
+            )
+        if self.parallel_residual and self.norm_placement == "post":
+            raise ValueError(
+                "`norm_placement` must not be 'post' with `parallel_residual`. Received: 'post'."
+            )
         if self.shared_norm and not self.parallel_residual:
             raise ValueError("`shared_norm` needs `parallel_residual`. Received: False.")
         if self.position_embedding == "learned" and self.context_length is None:

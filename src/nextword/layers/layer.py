@@ -21,13 +21,13 @@ _weight_source: contextvars.ContextVar[WeightSource | None] = contextvars.Contex
 
 
 @contextlib.contextmanager
-def initialize_from(source: WeightSource) -> Iterator[None]:
+def initialize_from(source: WeightSource | None) -> Iterator[None]:
     """Give every variable that a `Layer` creates in this context its value from `source`.
 
     Args:
         source: called with the variable's path (such as
             `"transformer_layer_0/self_attention/query/kernel"`), shape and dtype; returns an array
-            of that shape and dtype.
+            of that shape and dtype. None for the variables' own initializers.
     """
     token = _weight_source.set(source)
     try:

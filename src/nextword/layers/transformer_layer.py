@@ -1,4 +1,4 @@
-"""One layer of the decoder: attention and feed-forward, each around the residual stream."""
+"""One transformer layer: attention and feed-forward, each around the residual stream."""
 
 from typing import Any
 
@@ -77,10 +77,11 @@ class TransformerLayer(Layer):
         Returns:
             Float tensor of shape `[batch, length, hidden_dim]`.
         """
+        is_post = self.config.norm_placement == "post"
         if positions is None:
             positions = ops.expand_dims(ops.arange(ops.shape(hidden_states)[1], dtype="int32"), 0)
         normalized = hidden_states
-        if self.self_attention_norm is not None:
+        if self.self_attention_norm is not None and not is_post:
             normalized = self.self_attention_norm(hidden_states)
         attended = self.self_attention(
             normalized, positions, padding_mask=padding_mask, cache=cache, training=training
@@ -88,14 +89,19 @@ class TransformerLayer(Layer):
         if self.self_attention_post_norm is not None:
             attended = self.self_attention_post_norm(attended)
         residual = hidden_states + self._scaled(attended)
+        if self.self_attention_norm is not None and is_post:
+            residual = self.self_attention_norm(residual)
         if not self.config.shared_norm:
             normalized = hidden_states if self.config.parallel_residual else residual
-        if self.feed_forward_norm is not None:
+        if self.feed_forward_norm is not None and not is_post:
             normalized = self.feed_forward_norm(normalized)
         transformed = self.feed_forward(normalized, training=training)
         if self.feed_forward_post_norm is not None:
             transformed = self.feed_forward_post_norm(transformed)
-        return residual + self._scaled(transformed)
+        outputs = residual + self._scaled(transformed)
+        if self.feed_forward_norm is not None and is_post:
+            outputs = self.feed_forward_norm(outputs)
+        return outputs
 
     def _scaled(self, branch: Any) -> Any:
         scale = self.config.residual_scale

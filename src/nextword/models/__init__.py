@@ -10,9 +10,23 @@ from nextword.models.family import all_families
 from nextword.models.formats.keras import KerasFormat
 from nextword.models.preprocessor import Preprocessor
 from nextword.models.task import Task
+from nextword.models.text_classifier import TextClassifier
+from nextword.models.text_classifier_preprocessor import TextClassifierPreprocessor
 from nextword.models.text_stream import TextStream
 
-__all__ = ["Backbone", "CausalLM", "CausalLMPreprocessor", "Preprocessor", "Task", "TextStream"]
+Classifier = TextClassifier  # as KerasHub called it before
+
+__all__ = [
+    "Backbone",
+    "CausalLM",
+    "CausalLMPreprocessor",
+    "Classifier",
+    "Preprocessor",
+    "Task",
+    "TextClassifier",
+    "TextClassifierPreprocessor",
+    "TextStream",
+]
 
 
 @functools.cache

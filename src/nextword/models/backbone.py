@@ -1,4 +1,4 @@
-"""`Backbone`: the one decoder as a Keras model, from token ids to hidden states."""
+"""`Backbone`: the one decoder, or encoder, as a Keras model, from token ids to hidden states."""
 
 import abc
 import inspect
@@ -13,6 +13,7 @@ from nextword.errors import did_you_mean
 from nextword.layers import (
     DecoderConfig,
     LayerCache,
+    Linear,
     PositionEmbedding,
     TokenEmbedding,
     TransformerLayer,
@@ -23,7 +24,10 @@ from nextword.presets.class_presets import ClassPresets
 
 
 class Backbone(keras.Model):
-    """A decoder without its head: token ids and padding mask in, hidden states out.
+    """A model without its head: token ids and padding mask in, hidden states out.
+
+    A backbone whose tokens have segments takes `segment_ids`, too. One with a pooler returns a dict
+    of `sequence_output`, the hidden states, and `pooled_output`, one vector for each text.
 
     A family's subclass says in `describe` which arguments it takes and which `DecoderConfig` they
     stand for; it has nothing else. As a functional Keras model a backbone has `summary()`,
@@ -99,6 +103,17 @@ class Backbone(keras.Model):
             if config.position_embedding == "learned" and config.context_length
             else None
         )
+        segment_embedding = (
+            TokenEmbedding(
+                config.num_segments,
+                config.hidden_dim,
+                tie_weights=True,
+                name="segment_embedding",
+                dtype=policy,
+            )
+            if config.num_segments
+            else None
+        )
         embedding_norm = (
             norm_layer(config, name="embedding_norm", dtype=policy)
             if config.embedding_norm
@@ -111,25 +126,36 @@ class Backbone(keras.Model):
             TransformerLayer(config, i, name=f"transformer_layer_{i}", dtype=policy)
             for i in range(config.num_layers)
         ]
-        output_norm = norm_layer(config, name="output_norm", dtype=policy)
+        output_norm = (
+            norm_layer(config, name="output_norm", dtype=policy)
+            if config.norm_placement != "post"
+            else None
+        )
 
         token_ids = keras.Input((None,), dtype="int32", name="token_ids")
         padding_mask = keras.Input((None,), dtype="int32", name="padding_mask")
+        inputs = {"token_ids": token_ids, "padding_mask": padding_mask}
         hidden_states = token_embedding(token_ids)
         if position_embedding is not None:
             hidden_states = position_embedding(hidden_states)
+        if segment_embedding is not None:
+            inputs["segment_ids"] = keras.Input((None,), dtype="int32", name="segment_ids")
+            hidden_states = hidden_states + segment_embedding(inputs["segment_ids"])
         if embedding_norm is not None:
             hidden_states = embedding_norm(hidden_states)
         hidden_states = embedding_dropout(hidden_states)
         for layer in transformer_layers:
             hidden_states = layer(hidden_states, padding_mask=padding_mask)
-        hidden_states = output_norm(hidden_states)
-        super().__init__(
-            inputs={"token_ids": token_ids, "padding_mask": padding_mask},
-            outputs=hidden_states,
-            name=name,
-            trainable=trainable,
-        )
+        if output_norm is not None:
+            hidden_states = output_norm(hidden_states)
+        outputs = hidden_states
+        if config.pooler:
+            pooled_dense = Linear(
+                config.hidden_dim, use_bias=True, name="pooled_dense", dtype=policy
+            )
+            pooled_output = keras.ops.tanh(pooled_dense(hidden_states[:, 0]))
+            outputs = {"sequence_output": hidden_states, "pooled_output": pooled_output}
+        super().__init__(inputs=inputs, outputs=outputs, name=name, trainable=trainable)
         self.dtype_policy = policy
         self.config = config
         self._arguments = {
@@ -160,7 +186,7 @@ class Backbone(keras.Model):
             hidden_states = self.embedding_norm(hidden_states)
         for layer, cache in zip(self.transformer_layers, caches, strict=True):
             hidden_states = layer(hidden_states, positions=positions, cache=cache)
-        return self.output_norm(hidden_states)
+        return hidden_states if self.output_norm is None else self.output_norm(hidden_states)
 
     def logits(self, hidden_states: Any) -> Any:
         """Return the logits of final hidden states.

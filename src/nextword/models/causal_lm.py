@@ -49,6 +49,11 @@ class CausalLM(Task):
     def __init__(
         self, backbone: Backbone, preprocessor: Any | None = None, *, name: str | None = None
     ) -> None:
+        if not backbone.config.causal:
+            raise ValueError(
+                "`backbone` must be causal: no token may see those that it is to predict. "
+                f"Received: a {type(backbone).__name__}."
+            )
         inputs = backbone.input
         outputs = backbone.token_embedding(backbone(inputs), reverse=True)
         super().__init__(inputs=inputs, outputs=outputs, name=name)

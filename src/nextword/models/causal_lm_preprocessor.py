@@ -7,6 +7,7 @@ import numpy as np
 
 from nextword.models.preprocessor import Preprocessor, checked_length
 from nextword.preprocessing import frame, pad, text_list
+from nextword.presets.config_reader import ConfigReader
 from nextword.tokenizers import Tokenizer
 
 
@@ -47,6 +48,11 @@ class CausalLMPreprocessor(Preprocessor):
         super().__init__(tokenizer, sequence_length)
         self.add_start_token = add_start_token
         self.add_end_token = add_end_token
+
+    @classmethod
+    def stored_arguments(cls, config: ConfigReader) -> dict[str, Any]:
+        own = ("add_start_token", "add_end_token")
+        return super().stored_arguments(config) | {key: config.boolean(key, None) for key in own}
 
     @classmethod
     def arguments_for(cls, tokenizer: Tokenizer) -> dict[str, Any]:

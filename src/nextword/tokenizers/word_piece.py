@@ -13,6 +13,7 @@ from nextword.tokenizers.assets import write_text
 from nextword.tokenizers.library_engine import LibraryModel
 from nextword.tokenizers.library_models import WordPieceModel
 from nextword.tokenizers.library_tokenizer import LibraryTokenizer
+from nextword.tokenizers.special_tokens import ROLES
 from nextword.tokenizers.spelling import WordPieceSpelling
 from nextword.tokenizers.tokenizer_config import TokenizerConfig
 from nextword.tokenizers.tokenizer_files import vocabulary_from_lines, vocabulary_from_tokens
@@ -125,6 +126,10 @@ class WordPieceTokenizer(LibraryTokenizer):
         self.special_tokens_in_strings = special_tokens_in_strings
 
     def _set_up(self, model: LibraryModel, roles: Mapping[str, str], **settings: Any) -> None:
+        # What begins a text and ends it, transformers' files call by other names.
+        ends = {"bos_token": roles.get("cls_token"), "eos_token": roles.get("sep_token")}
+        roles = {role: token for role, token in ends.items() if token is not None} | dict(roles)
+        roles = {role: roles[role] for role in ROLES if role in roles}
         super()._set_up(model, roles, **settings)
         state = {} if model.normalizer is None else json.loads(model.normalizer.__getstate__())
         self.lowercase = state.get("lowercase") is True

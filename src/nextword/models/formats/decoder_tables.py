@@ -25,10 +25,11 @@ _HEAD = "token_embedding/reverse_embeddings"
 LayerNames = Mapping[str, str | tuple[Any, ...]]
 """Path of a layer to its stored name, or to its stored name followed by the layouts of its weights.
 
-Layers outside the stack are "token_embedding", "head", "position_embedding", "embedding_norm" and
-"output_norm". Names of layers in the stack hold `{i}`, and their paths begin inside the transformer
-layer: "self_attention_norm", "self_attention/query", "feed_forward/gate" and so on. In the names of
-experts that are stored one by one, `*` stands for the expert's index.
+Layers outside the stack are "token_embedding", "head", "position_embedding", "segment_embedding",
+"embedding_norm", "output_norm" and "pooled_dense". Names of layers in the stack hold `{i}`, and
+their paths begin inside the transformer layer: "self_attention_norm", "self_attention/query",
+"feed_forward/gate" and so on. In the names of experts that are stored one by one, `*` stands for
+the expert's index.
 """
 
 TRANSFORMERS_NAMES = {
@@ -210,6 +211,10 @@ def _entries(
         return table | bias
     if path == "position_embedding" and config.position_embedding != "learned":
         return {}
+    if path == "segment_embedding" and config.num_segments is None:
+        return {}
+    if path == "pooled_dense" and not config.pooler:
+        return {}
     if path == "embedding_norm" and not config.embedding_norm:
         return {}
     if path.endswith("_embedding"):
@@ -247,6 +252,8 @@ def _norm_entries(
 
 
 def _has_bias(config: DecoderConfig, path: str) -> bool:
+    if path == "pooled_dense":
+        return True
     if path.endswith("/attention_output"):
         return config.attention_output_bias
     if "/self_attention/" in path:

@@ -13,10 +13,12 @@ import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from nextword.errors import PresetError
 from nextword.layers import DecoderConfig
 from nextword.models.backbone import Backbone
-from nextword.models.family import StoredFormat, all_families
+from nextword.models.family import Family, StoredFormat, all_families
 from nextword.models.formats.decoder_tables import LayerNames, decoder_table
+from nextword.models.formats.keras_head import NO_WEIGHTS, head_table, stored_head
 from nextword.models.formats.keras_layers import LAYER_PATHS
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader, keras_settings
@@ -52,9 +54,6 @@ _WORD_BEGINS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 # Arguments that may be 0, as other numbers may not.
 _RATE = re.compile("dropout|noise|coef")
 
-# States of dropout's random numbers, which old versions of Keras stored with the weights.
-_NO_WEIGHTS = (r".*/seed_generator/vars/0",)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KerasClasses:
@@ -81,6 +80,20 @@ class KerasClasses:
             return self.tokenizer_name
         return f"{self.prefix}{kind}"
 
+    def kind_of(self, class_name: str, task: type[Any]) -> str | None:
+        """Return the kind of a class, in the words of today; None where it is another model's.
+
+        Args:
+            class_name: the class's name, perhaps from an old preset.
+            task: the family's task class, which knows what its kind was called.
+        """
+        if class_name == self.name_of("Tokenizer"):
+            return "Tokenizer"
+        if not class_name.startswith(self.prefix):
+            return None
+        kind = class_name.removeprefix(self.prefix)
+        return task.former_kinds.get(kind, kind)
+
     def module_of(self, kind: str) -> str:
         """Return the module of a class, such as that of the kind "CausalLM"."""
         return f"keras_hub.src.models.{self.module}.{self.module}_{snake_case(kind)}"
@@ -94,6 +107,8 @@ class KerasFormat(StoredFormat):
         classes: KerasHub's classes that the family stands for. Those that differ in the kind of
             tokenizer only are one family here.
         table: where each variable of a decoder is stored.
+        head_table: where each variable of a model beside its backbone's is stored, in a file of
+            their own.
         backbone_cls: the family's backbone.
         paths: what KerasHub calls the layers, see `LAYER_PATHS`.
         harmless: arguments that KerasHub does not have and that change nothing it computes.
@@ -103,6 +118,7 @@ class KerasFormat(StoredFormat):
 
     classes: tuple[KerasClasses, ...]
     table: Callable[[DecoderConfig], WeightTable]
+    head_table: WeightTable
     backbone_cls: type[Backbone]
     paths: Mapping[str, str]
     harmless: tuple[str, ...] = ()
@@ -119,6 +135,7 @@ class KerasFormat(StoredFormat):
             task.kind: task,
             f"{task.kind}Preprocessor": task.preprocessor_cls,
         }
+        own |= {former: own[kind] for former, kind in task.former_kinds.items()}
         names: dict[str, type] = {}
         for classes in self.classes:
             names |= {classes.name_of(kind): cls for kind, cls in own.items()}
@@ -187,6 +204,7 @@ def keras_format(
     *classes: KerasClasses,
     laid_out: Callable[[DecoderConfig], LayerNames] = lambda _: {},
     paths: Mapping[str, str] = LAYER_PATHS,
+    head: Mapping[str, str] | None = None,
     harmless: Iterable[str] = (),
     unheeded: Iterable[str] = (),
     ignored: Iterable[str] = (),
@@ -204,6 +222,7 @@ def keras_format(
         laid_out: given the decoder, the names of those layers again that are laid out otherwise
             than layers of Keras are, with their layouts.
         paths: see `KerasFormat`.
+        head: paths of the linear layers of a model beside its backbone's, in their own file.
         harmless: see `KerasFormat`.
         unheeded: see `KerasFormat`.
         ignored: regular expressions of stored tensors that are no weights.
@@ -220,13 +239,16 @@ def keras_format(
     def table(config: DecoderConfig) -> WeightTable:
         return keras_table(config, {**names, **laid_out(config)})
 
+    stored = head_table(head or {})
     return KerasFormat(
         architectures=tuple(dict.fromkeys(each.name_of("Backbone") for each in classes)),
         arguments=arguments,
         weights=lambda _, config: table(config),
-        ignored=(*_NO_WEIGHTS, *ignored),
+        ignored=(*NO_WEIGHTS, *ignored),
+        head=lambda checkpoint, task: stored_head(checkpoint, task, classes, stored),
         classes=classes,
         table=table,
+        head_table=stored,
         backbone_cls=backbone_cls,
         paths=paths,
         harmless=tuple(harmless),
@@ -242,6 +264,21 @@ def snake_case(name: str) -> str:
     'causal_lm_preprocessor'
     """
     return _WORD_BEGINS.sub("_", name).lower()
+
+
+def preset_format(family: Family) -> KerasFormat:
+    """Return how a family is stored in presets of KerasHub.
+
+    Raises:
+        PresetError: that is not known.
+    """
+    stored = family.formats.get("keras")
+    if isinstance(stored, KerasFormat):
+        return stored
+    raise PresetError(
+        f"A {family.task.backbone_cls.__name__} cannot be saved as a preset: nextword does not "
+        "know how KerasHub stores its family."
+    )
 
 
 def keras_arguments(checkpoint: Checkpoint, backbone_cls: type[Backbone]) -> dict[str, Any]:
@@ -358,7 +395,7 @@ def _layouts(config: DecoderConfig, path: str) -> tuple[Layout, ...]:
         return (SplitHeads(config.num_key_value_heads),)
     if path == "self_attention/attention_output":
         return (JoinedHeads(config.num_query_heads),)
-    return (Transposed(),) if path.startswith("feed_forward/") else ()
+    return (Transposed(),) if path.startswith(("feed_forward/", "pooled_dense")) else ()
 
 
 def _variable(name: str, path: str) -> str:

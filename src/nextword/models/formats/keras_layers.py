@@ -67,8 +67,8 @@ def counted_layers(table: WeightTable) -> list[str]:
      'decoder/attention/query']
     """
     tree: dict[str, Any] = {}
-    # The table has the layers of the stack at its end, and KerasHub makes the output norm last.
-    for path in sorted(table, key=lambda path: path.startswith("output_norm/")):
+    # The table has the layers of the stack at its end, and KerasHub makes what comes behind last.
+    for path in sorted(table, key=lambda path: path.startswith(("output_norm/", "pooled_dense/"))):
         parts = layer_of(table[path].name).split("/")
         node = tree
         for part in parts:

@@ -3,6 +3,7 @@
 import inspect
 from typing import TYPE_CHECKING, Any
 
+from nextword.errors import PresetError
 from nextword.models.formats.keras import KerasClasses, KerasFormat, snake_case
 from nextword.presets.keras_config import (
     PREPROCESSOR,
@@ -70,11 +71,18 @@ def serialized_preprocessor(
 
 def serialized_task(task: "Task", stored: KerasFormat, classes: KerasClasses) -> dict[str, Any]:
     """Return what task.json holds."""
-    preprocessor = task.preprocessor
+    preprocessor, own = task.preprocessor, task.own_config()
+    for key, value in own.items():
+        if not isinstance(value, str | int | float | None):
+            raise PresetError(
+                f"`{key}` must have a name in Keras to be saved in a preset. Received: "
+                f"{getattr(task, key)!r:.80}."
+            )
     config = {
         "backbone": serialized_backbone(task.backbone, stored, classes),
         "preprocessor": preprocessor and serialized_preprocessor(preprocessor, task.kind, classes),
         "name": task.name,
+        **own,
     }
     return _serialized(classes, task.kind, config)
 
@@ -84,7 +92,11 @@ def _vocabulary_arguments(classes: KerasClasses) -> dict[str, None]:
     if classes.tokenizer_cls is None:
         return {}
     parameters = inspect.signature(classes.tokenizer_cls).parameters.values()
-    return {p.name: None for p in parameters if p.default is inspect.Parameter.empty}
+    return {
+        p.name: None
+        for p in parameters
+        if p.default is inspect.Parameter.empty and p.kind is not inspect.Parameter.VAR_KEYWORD
+    }
 
 
 def _settings(tokenizer: Tokenizer, classes: KerasClasses) -> dict[str, Any]:

@@ -1,0 +1,255 @@
+"""BERT (https://arxiv.org/abs/1810.04805): an encoder of text, for classifying it."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from nextword.errors import PresetError
+from nextword.layers import DecoderConfig
+from nextword.models.backbone import Backbone
+from nextword.models.family import Family, StoredFormat, StoredHead
+from nextword.models.formats.decoder_tables import decoder_table
+from nextword.models.formats.keras import KerasClasses, keras_format
+from nextword.models.formats.transformers import activation, decoder_prefix
+from nextword.models.task import Task
+from nextword.models.text_classifier import TextClassifier
+from nextword.models.text_classifier_preprocessor import TextClassifierPreprocessor
+from nextword.presets.checkpoint import Checkpoint
+from nextword.presets.config_reader import transformers_settings
+from nextword.presets.weight_table import CheckpointWeights, Stored, WeightTable, linear
+from nextword.tokenizers import WordPieceTokenizer
+
+
+class BertBackbone(Backbone):
+    """The BERT encoder: every token sees all, and each layer is normalized behind its sum.
+
+    It returns a dict of `sequence_output`, of shape `[batch, length, hidden_dim]`, and
+    `pooled_output`, of shape `[batch, hidden_dim]`, made from the first token.
+
+    Args:
+        vocabulary_size: number of token ids.
+        num_layers: number of transformer layers.
+        num_heads: number of attention heads.
+        hidden_dim: width of the residual stream.
+        intermediate_dim: width inside the feed-forward network.
+        dropout: dropout rate.
+        max_sequence_length: number of learned positions.
+        num_segments: number of parts that a text can have.
+        activation: name of the feed-forward network's activation.
+        layer_norm_epsilon: epsilon of the layer normalization.
+        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
+
+    Example:
+    ```python
+    backbone = BertBackbone(
+        vocabulary_size=100, num_layers=2, num_heads=4, hidden_dim=32, intermediate_dim=128
+    )
+    token_ids = np.array([[1, 2, 3]])
+    inputs = {
+        "token_ids": token_ids,
+        "segment_ids": np.zeros_like(token_ids),
+        "padding_mask": np.ones_like(token_ids),
+    }
+    pooled_output = backbone(inputs)["pooled_output"]
+    ```
+    """
+
+    @staticmethod
+    def describe(
+        vocabulary_size: int,
+        num_layers: int,
+        num_heads: int,
+        hidden_dim: int,
+        intermediate_dim: int,
+        dropout: float = 0.1,
+        max_sequence_length: int = 512,
+        num_segments: int = 2,
+        *,
+        activation: Literal["gelu_tanh", "gelu", "relu", "silu"] = "gelu_tanh",
+        layer_norm_epsilon: float = 1e-12,
+    ) -> DecoderConfig:
+        return DecoderConfig(
+            vocabulary_size=vocabulary_size,
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            intermediate_dim=intermediate_dim,
+            num_query_heads=num_heads,
+            num_key_value_heads=num_heads,
+            head_dim=hidden_dim // num_heads,
+            context_length=max_sequence_length,
+            position_embedding="learned",
+            num_segments=num_segments,
+            embedding_norm=True,
+            causal=False,
+            norm="layer",
+            norm_epsilon=layer_norm_epsilon,
+            norm_placement="post",
+            query_key_value_bias=True,
+            attention_output_bias=True,
+            feed_forward_bias=True,
+            feed_forward_gate=False,
+            activation=activation,
+            tie_word_embeddings=True,
+            pooler=True,
+            dropout=dropout,
+        )
+
+
+class BertTokenizer(WordPieceTokenizer):
+    """BERT's WordPiece tokenizer, whose vocabulary has `[CLS]`, `[SEP]`, `[PAD]` and `[MASK]`.
+
+    Args:
+        vocabulary: see `WordPieceTokenizer`.
+        lowercase: whether letters are made small.
+        **kwargs: the further arguments of `WordPieceTokenizer`.
+    """
+
+    role_tokens: ClassVar[Mapping[str, str]] = {
+        "bos_token": "[CLS]",
+        "eos_token": "[SEP]",
+        "sep_token": "[SEP]",
+        "pad_token": "[PAD]",
+        "cls_token": "[CLS]",
+        "mask_token": "[MASK]",
+    }
+
+    def __init__(
+        self, vocabulary: Iterable[str] | str | Path, lowercase: bool = False, **kwargs: Any
+    ) -> None:
+        super().__init__(vocabulary, lowercase=lowercase, **kwargs)
+
+
+class BertTextClassifierPreprocessor(TextClassifierPreprocessor):
+    """Turns text into the inputs of a `BertTextClassifier`; see `TextClassifierPreprocessor`."""
+
+
+class BertTextClassifier(TextClassifier):
+    """A BERT model that classifies text; see `TextClassifier`."""
+
+    backbone_cls = BertBackbone
+    preprocessor_cls = BertTextClassifierPreprocessor
+
+
+TRANSFORMERS_NAMES = {
+    "token_embedding": "embeddings.word_embeddings",
+    "position_embedding": "embeddings.position_embeddings",
+    "segment_embedding": "embeddings.token_type_embeddings",
+    "embedding_norm": "embeddings.LayerNorm",
+    "self_attention/query": "encoder.layer.{i}.attention.self.query",
+    "self_attention/key": "encoder.layer.{i}.attention.self.key",
+    "self_attention/value": "encoder.layer.{i}.attention.self.value",
+    "self_attention/attention_output": "encoder.layer.{i}.attention.output.dense",
+    "self_attention_norm": "encoder.layer.{i}.attention.output.LayerNorm",
+    "feed_forward/intermediate": "encoder.layer.{i}.intermediate.dense",
+    "feed_forward/feed_forward_output": "encoder.layer.{i}.output.dense",
+    "feed_forward_norm": "encoder.layer.{i}.output.LayerNorm",
+    "pooled_dense": "pooler.dense",
+}
+
+_KERAS_LAYER = "layers/transformer_encoder_{i}"
+KERAS_NAMES = {
+    "token_embedding": "layers/reversible_embedding",
+    "position_embedding": "layers/position_embedding",
+    "segment_embedding": "layers/embedding",
+    "embedding_norm": "layers/layer_normalization",
+    "self_attention/query": f"{_KERAS_LAYER}/_self_attention_layer/query_dense",
+    "self_attention/key": f"{_KERAS_LAYER}/_self_attention_layer/key_dense",
+    "self_attention/value": f"{_KERAS_LAYER}/_self_attention_layer/value_dense",
+    "self_attention/attention_output": f"{_KERAS_LAYER}/_self_attention_layer/output_dense",
+    "self_attention_norm": f"{_KERAS_LAYER}/_self_attention_layer_norm",
+    "feed_forward_norm": f"{_KERAS_LAYER}/_feedforward_layer_norm",
+    "feed_forward/intermediate": f"{_KERAS_LAYER}/_feedforward_intermediate_dense",
+    "feed_forward/feed_forward_output": f"{_KERAS_LAYER}/_feedforward_output_dense",
+    "pooled_dense": "layers/dense",
+}
+
+
+def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = transformers_settings(checkpoint)
+    arguments = {
+        "vocabulary_size": config.integer("vocab_size"),
+        "num_layers": config.integer("num_hidden_layers"),
+        "num_heads": config.integer("num_attention_heads"),
+        "hidden_dim": config.integer("hidden_size"),
+        "intermediate_dim": config.integer("intermediate_size"),
+        "dropout": config.fraction("hidden_dropout_prob", 0.1),
+        "max_sequence_length": config.integer("max_position_embeddings", 512),
+        "num_segments": config.integer("type_vocab_size", 2),
+        "activation": activation(config, "hidden_act", "gelu"),
+        "layer_norm_epsilon": config.number("layer_norm_eps", 1e-12),
+    }
+    config.choice("position_embedding_type", ["absolute"], "absolute")
+    config.choice("is_decoder", [False], False)
+    config.choice("add_cross_attention", [False], False)
+    # Another dropout rate, the other tasks' heads, what a class is called and how it is trained,
+    # and what BERT's own code wrote.
+    config.skip("attention_probs_dropout_prob", "classifier_dropout", "tie_word_embeddings")
+    config.skip("id2label", "label2id", "num_labels", "problem_type", "finetuning_task")
+    config.skip("chunk_size_feed_forward", "directionality", "pooler_fc_size", "pooler_type")
+    config.skip("pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_size_per_head")
+    config.check_all_read()
+    return arguments
+
+
+def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+    table = decoder_table(config, TRANSFORMERS_NAMES, prefix=decoder_prefix(checkpoint, "bert."))
+    if not any(name.endswith("LayerNorm.gamma") for name in checkpoint.tensor_names()):
+        return table
+    # Checkpoints that were converted from TensorFlow, BERT's own among them.
+    return {
+        path: Stored(
+            stored.name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
+                "LayerNorm.bias", "LayerNorm.beta"
+            ),
+            *stored.layouts,
+        )
+        for path, stored in table.items()
+    }
+
+
+def _transformers_head(checkpoint: Checkpoint, task: type[Task]) -> StoredHead | None:
+    """Return the head of a `BertForSequenceClassification`, None for other models."""
+    if checkpoint.config.get("architectures") != ["BertForSequenceClassification"]:
+        return None
+    config = transformers_settings(checkpoint)
+    dropout = config.fraction("hidden_dropout_prob", 0.1)
+    labels = checkpoint.config.get("id2label")
+    if not isinstance(labels, Mapping | None) or labels == {}:
+        raise PresetError(
+            f"The key 'id2label' of {checkpoint.name} must name the classes. Received: "
+            f"{labels!r:.80}."
+        )
+    table = linear("logits", "classifier", bias=True)
+    return StoredHead(
+        arguments={
+            "num_classes": 2 if labels is None else len(labels),
+            "dropout": config.fraction("classifier_dropout", dropout),
+        },
+        weights=lambda: CheckpointWeights(checkpoint, table, ignored=(r"bert\..*",)),
+    )
+
+
+FAMILY = Family(
+    task=BertTextClassifier,
+    formats={
+        "transformers": StoredFormat(
+            architectures=("bert",),
+            arguments=_transformers_arguments,
+            weights=_transformers_weights,
+            # The numbers 0, 1, 2, …, and the heads for predicting words and sentences, for
+            # classifying and for finding answers.
+            ignored=(
+                r"(bert\.)?embeddings\.position_ids",
+                r"cls\..*",
+                r"(classifier|qa_outputs)\.(weight|bias)",
+            ),
+            head=_transformers_head,
+        ),
+        "keras": keras_format(
+            BertBackbone,
+            KERAS_NAMES,
+            KerasClasses(prefix="Bert", module="bert", tokenizer_cls=BertTokenizer),
+            head={"logits": "layers/dense"},
+        ),
+    },
+)
