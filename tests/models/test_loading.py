@@ -47,7 +47,7 @@ def change_config(directory: Path, **changes: Any) -> None:
         ({"hidden_act": "relu"}, "'hidden_act'.*'silu'.*'relu'"),
         ({"tie_word_embeddings": 1}, "'tie_word_embeddings'.*true or false"),
         ({"attention_sink_size": 4}, "does not know.*attention_sink_size=4"),
-        ({"rope_parameters": {"rope_type": "yarn"}}, "'rope_type'.*'llama3'.*'yarn'"),
+        ({"rope_parameters": {"rope_type": "spiral"}}, "'rope_type'.*'llama3'.*'spiral'"),
         ({"rope_parameters": {"rope_type": "linear"}}, "lacks the key 'factor'"),
         ({"rope_parameters": [1]}, "'rope_parameters'.*an object"),
         ({"model_type": "lama"}, "'lama', which is not supported yet. Supported .* llama,"),
