@@ -24,6 +24,38 @@ _DTYPES = {
 FLOATS = tuple(dtype.name for dtype in _DTYPES.values())
 
 
+def check_finite(values: np.ndarray, what: str) -> None:
+    """Raise if an array of floats holds NaN or infinity.
+
+    The bits of such numbers are, as integers, above those of all others of their sign. Two maxima
+    of integers take a tenth of the time of `np.isfinite` for bfloat16.
+
+    Args:
+        values: a contiguous array. One of other numbers than floats passes.
+        what: what it is, the beginning of the message.
+
+    Raises:
+        PresetError: it does.
+
+    Example:
+        >>> check_finite(np.array([1.0, -np.inf], "float32"), "The tensor 'w'")
+        Traceback (most recent call last):
+        ...
+        nextword.errors.PresetError: The tensor 'w' must hold finite numbers. Received: -inf.
+    """
+    if values.dtype not in _DTYPES.values() or not values.size:
+        return
+    size = values.dtype.itemsize
+    infinity = int(np.array(np.inf, values.dtype).view(f"i{size}"))
+    negative_infinity = int(np.array(-np.inf, values.dtype).view(f"u{size}"))
+    if values.view(f"i{size}").max() < infinity and values.view(f"u{size}").max() < (
+        negative_infinity
+    ):
+        return
+    wrong = values[~np.isfinite(values)].flat[0]
+    raise PresetError(f"{what} must hold finite numbers. Received: {wrong}.")
+
+
 @dataclass(frozen=True)
 class StoredTensor:
     """One tensor, and where its bytes are.

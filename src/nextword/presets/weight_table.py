@@ -13,6 +13,7 @@ import numpy as np
 
 from nextword.errors import PresetError
 from nextword.presets.checkpoint import Checkpoint
+from nextword.presets.stored_tensors import check_finite
 
 
 class Layout(Protocol):
@@ -402,14 +403,14 @@ class CheckpointWeights:
             dtype: name of the dtype it shall have.
 
         Raises:
-            PresetError: the stored tensor has another shape.
+            PresetError: the stored tensor has another shape, or numbers that are not finite.
         """
         stored = self._table[path]
         tensors = [self._checkpoint.tensor(name) for name in stored.names]
         tensor = tensors[0]
         try:
             value = stored.read(tensor if stored.stacked is None else np.stack(tensors))
-        except ValueError:  # a shape that cannot be taken apart, or stacked
+        except (ValueError, IndexError):  # a shape that cannot be taken apart, or stacked
             value = tensor
         if value.shape != tuple(shape):
             raise PresetError(
@@ -417,7 +418,10 @@ class CheckpointWeights:
                 f"shape {tuple(shape)}. Received: shape {value.shape}."
             )
         self._on_read(value.size)
-        return np.ascontiguousarray(value, dtype=dtype)
+        with np.errstate(over="ignore"):  # what is too large for the dtype is found below
+            value = np.ascontiguousarray(value, dtype=dtype)
+        check_finite(value, f"In {dtype}, the tensor {stored.name!r} of {self._checkpoint.name}")
+        return value
 
 
 def _listing(names: Iterable[str], limit: int = 3) -> str:

@@ -231,8 +231,9 @@ def keras_format(
     def arguments(checkpoint: Checkpoint) -> dict[str, Any]:
         found = keras_arguments(checkpoint, backbone_cls)
         stored = checkpoint.tensor_names()
-        if stored and "tie_word_embeddings" in inspect.signature(backbone_cls.describe).parameters:
-            # KerasHub itself forgets to save this one.
+        known = inspect.signature(backbone_cls.describe).parameters
+        # KerasHub itself forgets to save this one.
+        if stored and "tie_word_embeddings" in known.keys() - checkpoint.config.keys():
             found["tie_word_embeddings"] = f"{names['token_embedding']}/vars/1" not in stored
         return found
 
