@@ -2,7 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +12,16 @@ from tokenizers import AddedToken, processors
 from tokenizers.models import BPE, Model
 
 from nextword.errors import PresetError
+from nextword.tokenizers.pre_tokenizers import KNOWN_PATTERNS
+from nextword.tokenizers.section_checks import check_section, regular_expressions
 from nextword.tokenizers.spelling import Spelling
+from nextword.tokenizers.time_limit import TimeLimit
 
-_MAX_TOKENS = 1 << 22
+_MAX_TOKENS = 1 << 21
+_MAX_ADDED_CHARACTERS = 1 << 22  # the library needs some 300 bytes for each
+
+# Ten times as long as any pattern of a published model takes.
+_SECONDS, _SECONDS_PER_CHARACTER = 10.0, 5e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +81,12 @@ class LibraryEngine:
 
     def __init__(self, model: LibraryModel, name: str) -> None:
         self._name = name
+        patterns = regular_expressions(model.normalizer) | regular_expressions(model.pre_tokenizer)
+        self._limit = (
+            None
+            if patterns <= KNOWN_PATTERNS
+            else TimeLimit(seconds=_SECONDS, seconds_per_item=_SECONDS_PER_CHARACTER)
+        )
         self._spelling = model.spelling
         self._added = dict(sorted(model.added_tokens.items()))
         self._vocabulary = _with_added_tokens(model, name)
@@ -132,10 +145,7 @@ class LibraryEngine:
             A list of ids for every text.
         """
         front = self._parsing if parse_special else self._inside if inside else self._plain
-        with library_errors(f"The tokenizer of {self._name!r} failed"):
-            # "Fast" is without offsets; it is so for one text too.
-            encodings = front.encode_batch_fast(texts, add_special_tokens=False)
-        ids = [encoding.ids for encoding in encodings]
+        ids = [encoding.ids for encoding in self._run(front.encode_batch_fast, texts)]
         if parse_special:
             return ids
         return [
@@ -143,13 +153,24 @@ class LibraryEngine:
             for text, row in zip(texts, ids, strict=True)
         ]
 
+    def _run(self, encode: Callable[..., list[Any]], texts: list[str]) -> list[Any]:
+        """Return the library's encodings of texts, made by one of its methods for batches."""
+        # Such a method lets other threads run, also where there is one text; one of them, "fast",
+        # is without offsets.
+        with library_errors(f"The tokenizer of {self._name!r} failed"):
+            if self._limit is None:
+                return encode(texts, add_special_tokens=False)
+            return self._limit.run(
+                lambda: encode(texts, add_special_tokens=False), items=sum(map(len, texts))
+            )
+
     def _encode_spelled_out(self, front: tokenizers.Tokenizer, text: str) -> list[int]:
         """Encode a text in which the merges alone lead to a special token.
 
         Only a vocabulary that lists a special token among its ordinary ones does this, for a word
         that is spelled just like the token. Such a word is encoded letter by letter.
         """
-        encoding = front.encode(text, add_special_tokens=False)
+        encoding = self._run(front.encode_batch, [text])[0]
         ids: list[int] = []
         for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
             if token not in self._never_text:
@@ -167,8 +188,7 @@ class LibraryEngine:
             For each, its id and where it begins and ends, in characters. The span includes white
             space that the token swallows.
         """
-        with library_errors(f"The tokenizer of {self._name!r} failed"):
-            encoding = self._scanner.encode(text, add_special_tokens=False)
+        encoding = self._run(self._scanner.encode_batch, [text])[0]
         return [
             (id, start, end)
             for id, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
@@ -245,10 +265,11 @@ def library_component(kind: str, section: Any, name: str) -> Any:
         The object, or `None`.
 
     Raises:
-        PresetError: the library refuses the section.
+        PresetError: the library refuses the section, or it asks for too much.
     """
     if section is None:
         return None
+    check_section(kind, section, name)
     skeleton = {"version": "1.0", "model": {"type": "BPE", "vocab": {}, "merges": []}}
     with library_errors(f"The {kind} in the tokenizer.json of {name!r} cannot be used"):
         whole = tokenizers.Tokenizer.from_str(json.dumps({**skeleton, kind: section}))
@@ -275,6 +296,12 @@ def _with_added_tokens(model: LibraryModel, name: str) -> dict[str, int]:
                 f"In the tokenizer of {name!r}, the added token {token.content[:80]!r} with id "
                 f"{id} is empty or has another id in the vocabulary."
             )
+    characters = sum(len(token.content) for token in model.added_tokens.values())
+    if characters > _MAX_ADDED_CHARACTERS:
+        raise PresetError(
+            f"The added tokens of {name!r} must have at most {_MAX_ADDED_CHARACTERS} characters "
+            f"together. Received: {characters} characters."
+        )
     ids = vocabulary.values()
     if not vocabulary:
         raise PresetError(f"The vocabulary of {name!r} must not be empty.")

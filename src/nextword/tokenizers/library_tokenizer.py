@@ -110,7 +110,7 @@ class LibraryTokenizer(Tokenizer):
         """Return the tokenizer that a tokenizer.json describes.
 
         Args:
-            path: the file, at most 128 MB.
+            path: the file, at most 64 MiB.
             config: what the files beside it say.
             name: whose tokenizer it is, for messages. Defaults to the path.
 

@@ -177,13 +177,18 @@ SPLIT_RULES: dict[str, SplitRules] = {
             "[\r\n]",
             rf"\s?[{_CASED_LETTERS}]+",
             "\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+",
-            r"\s+$",
+            r"(?<!\s)\s+$",  # as `\s+$`, which reads a run of spaces once for each space in it
             _CJK,
             Step.SINGLE_DIGITS,
         )
     ),
     "deepseek-v3": SplitRules((r"\p{N}{1,3}", _HAN_AND_KANA, _DEEPSEEK_V3_WORDS)),
 }
+
+# None of them takes more than a time in proportion to the length of a text.
+KNOWN_PATTERNS = frozenset(
+    step for rules in SPLIT_RULES.values() for step in rules.steps if isinstance(step, str)
+)
 
 
 def split_rules(name: object) -> SplitRules:

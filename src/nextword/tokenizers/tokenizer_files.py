@@ -14,7 +14,7 @@ from nextword.tokenizers.pre_tokenizers import SPLIT_RULES, SplitRules
 from nextword.tokenizers.spelling import ByteLevelSpelling, spelling_from_decoder
 from nextword.tokenizers.tokenizer_config import read_text
 
-_MAX_BYTES = 128 * 2**20
+_MAX_BYTES = 64 * 2**20  # twice the largest there is; as Python objects up to 30 times as much
 _MAX_DEPTH_OF_PROCESSORS = 8
 _MAX_SCORE = 1e300
 _MAX_WORD = 1 << 20
