@@ -96,12 +96,12 @@ def open_checkpoint(source: "PresetSource", *, weights: bool = True) -> Checkpoi
 
         return GGUFCheckpoint(gguf_file, source.name)
     path = source.find(_CONFIG)
-    config = {} if path is None else read_json(path)
-    if "model_type" in config:
+    keys = set() if path is None else set(read_json(path))
+    if "model_type" in keys:
         from nextword.presets.transformers import TransformersCheckpoint
 
         return TransformersCheckpoint(source, weights=weights)
-    if "registered_name" in config:
+    if "registered_name" in keys:
         from nextword.presets.keras import KerasCheckpoint
 
         return KerasCheckpoint(source, weights=weights)
