@@ -254,7 +254,10 @@ def check_logits(reference: Any, path: Path) -> Any:
         ({"llama.expert_count": 8}, "does not know.*expert_count=8"),
         ({"llama.rope.dimension_count": 4}, "'rope.dimension_count' .* must be 8"),
         ({"llama.block_count": 2**31}, "'block_count'"),
-        ({"general.architecture": "mamba"}, "architecture 'mamba'.*not supported.*gpt2, .*llama, .*qwen2"),
+        (
+            {"general.architecture": "mamba"},
+            "architecture 'mamba'.*not supported.*gpt2, .*llama, .*qwen2",
+        ),
     ],
 )
 def test_unknown_settings_are_refused(

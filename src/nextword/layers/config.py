@@ -127,6 +127,7 @@ class DecoderConfig:
     MAX_DIMENSION = 2**24
     MAX_LAYERS = 4096
     MAX_EXPERTS = 1024
+    MAX_ELEMENTS = 2**36
 
     def __post_init__(self) -> None:
         for field in (
@@ -140,6 +141,17 @@ class DecoderConfig:
         ):
             limit = self.MAX_LAYERS if field == "num_layers" else self.MAX_DIMENSION
             _check_integer(field, getattr(self, field), limit)
+        # Two dimensions that a matrix has in common are bounded together, too.
+        widths = (
+            self.vocabulary_size,
+            self.intermediate_dim,
+            self.num_query_heads * self.head_dim,
+        )
+        if max(widths) * self.hidden_dim > self.MAX_ELEMENTS:
+            raise ValueError(
+                f"A matrix of the model must have at most {self.MAX_ELEMENTS} elements. Received: "
+                f"hidden_dim={self.hidden_dim} and a matrix of {max(widths)} rows."
+            )
         if self.context_length is not None:
             _check_integer("context_length", self.context_length, 2**31 - 1)
         if self.num_query_heads % self.num_key_value_heads:

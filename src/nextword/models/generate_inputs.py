@@ -1,4 +1,4 @@
-"""Checks on what the user gives to `generate`, `stream` and `chat`."""
+"""Checks on what the user gives to `generate`, `stream` and `chat`, and on samples for `fit`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -52,12 +52,38 @@ def check_prompt(index: int, token_ids: Sequence[int], limit: float, vocabulary_
             f"the limit of {limit} tokens. Shorten it, or raise `max_length` if the model's "
             "context allows."
         )
-    lowest, highest = min(token_ids), max(token_ids)
+    check_token_ids(f"Prompt {index}", min(token_ids), max(token_ids), vocabulary_size)
+
+
+def check_samples(samples: Any, vocabulary_size: int) -> None:
+    """Raise if preprocessed samples hold token ids that do not exist.
+
+    Args:
+        samples: what a preprocessor returned. Labels of every position are token ids, too.
+        vocabulary_size: number of token ids of the model.
+    """
+    inputs, *labels = samples if isinstance(samples, tuple) else (samples,)
+    token_ids = inputs.get("token_ids") if isinstance(inputs, Mapping) else None
+    if not isinstance(token_ids, np.ndarray) or not token_ids.size:
+        return
+    check_token_ids("A sample", token_ids.min(), token_ids.max(), vocabulary_size)
+    if labels and np.shape(labels[0]) == token_ids.shape:
+        check_token_ids("A label", 0, np.max(labels[0]), vocabulary_size)
+
+
+def check_token_ids(owner: str, lowest: int, highest: int, vocabulary_size: int) -> None:
+    """Raise unless the lowest and the highest of some token ids exist.
+
+    Args:
+        owner: what they are of, the beginning of the message.
+        lowest: lowest of the ids.
+        highest: highest of the ids.
+        vocabulary_size: number of token ids of the model.
+    """
     if lowest < 0 or highest >= vocabulary_size:
-        wrong = lowest if lowest < 0 else highest
         raise ValueError(
-            f"Prompt {index} has the token id {wrong}. Token ids of this model go from 0 to "
-            f"{vocabulary_size - 1}."
+            f"{owner} has the token id {lowest if lowest < 0 else highest}. Token ids of this "
+            f"model go from 0 to {vocabulary_size - 1}."
         )
 
 

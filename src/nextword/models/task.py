@@ -8,16 +8,19 @@ from typing import Any, ClassVar, Self
 
 import keras
 
+from nextword.errors import PresetError
 from nextword.layers import initialize_from
 from nextword.models.backbone import Backbone
 from nextword.models.family import family_of
 from nextword.models.formats.keras import preset_format
+from nextword.models.generate_inputs import check_samples
 from nextword.models.opened_preset import check_arguments, opened_preset
 from nextword.models.pipeline_model import PipelineModel
 from nextword.models.preprocessor import Preprocessor
 from nextword.models.task_weights import read_task_weights, write_task_weights
 from nextword.presets.class_presets import ClassPresets
 from nextword.presets.config_reader import ConfigReader
+from nextword.presets.handles import show
 
 
 class Task(PipelineModel):
@@ -174,7 +177,9 @@ class Task(PipelineModel):
                 f"for {config.context_length}. Set `preprocessor.sequence_length` to as many or "
                 "fewer."
             )
-        return super().preprocess_samples(x, y, sample_weight)
+        samples = super().preprocess_samples(x, y, sample_weight)
+        check_samples(samples, config.vocabulary_size)
+        return samples
 
     def get_compile_config(self) -> dict[str, Any]:
         return {**super().get_compile_config(), "is_optimizer_built": self._is_optimizer_built()}
@@ -204,16 +209,35 @@ class Task(PipelineModel):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
         parts = {
-            name: keras.saving.deserialize_keras_object(value, custom_objects)
+            name: _deserialized_part(name, value, custom_objects)
             if isinstance(value, dict)
             else value
             for name, value in config.items()
         }
+        if not isinstance(parts.get("backbone"), Backbone):
+            raise PresetError(
+                f"The 'backbone' of a stored {cls.__name__} must be a Backbone. Received: a "
+                f"{type(parts.get('backbone')).__name__}."
+            )
         return cls(**parts)
 
     def _task_variables(self) -> dict[str, Any]:
         own = {id(weight) for weight in self.backbone.weights}
         return {weight.path: weight for weight in self.weights if id(weight) not in own}
+
+
+def _deserialized_part(name: str, value: dict[str, Any], custom_objects: Any) -> Any:
+    # Only what this library or the user has registered: Keras would go on to look among its own
+    # layers, some of which read files.
+    registered_name = value.get("registered_name")
+    if not isinstance(registered_name, str) or not keras.saving.get_registered_object(
+        registered_name, custom_objects
+    ):
+        raise PresetError(
+            f"The {name!r} of a stored model must be of a class that is registered with Keras. "
+            f"Received: {show(str(registered_name))}."
+        )
+    return keras.saving.deserialize_keras_object(value, custom_objects)
 
 
 def _weights_path(filepath: str | os.PathLike[str]) -> Path:
