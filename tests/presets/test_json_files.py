@@ -9,39 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hostile_json import HOSTILE
 from nextword.presets import PresetError
 from nextword.presets.json_files import parse_json, read_json
-
-HOSTILE = {
-    "empty": (b"", "empty file"),
-    "whitespace": (b" \n ", "Expecting value"),
-    "cut short": (b'{"a": [1, 2', "Expecting"),
-    "two objects": (b'{"a": 1}{"b": 2}', "Extra data"),
-    "array": (b"[1]", "an array where an object"),
-    "string": (b'"text"', "a string where an object"),
-    "number": (b"7", "the value 7 where an object"),
-    "null": (b"null", "the value None where an object"),
-    "key twice": (b'{"a": 1, "b": 2, "b": 3}', "'b' occurs twice"),
-    "nested key twice": (b'{"a": [{"b": 2, "b": 2}]}', "'b' occurs twice"),
-    "NaN": (b'{"a": NaN}', "NaN, which is not a JSON number"),
-    "Infinity": (b'{"a": [Infinity]}', "Infinity, which is not a JSON number"),
-    "-Infinity": (b'{"a": -Infinity}', "-Infinity, which is not a JSON number"),
-    "float beyond the largest": (b'{"a": 1e999}', "1e999 is too large"),
-    "integer of 100,000 digits": (b'{"a": ' + b"9" * 100_000 + b"}", "a number of 100000 digits"),
-    "Latin-1": ('{"a": "é"}'.encode("latin-1"), "byte 7 is not UTF-8"),
-    "UTF-16": ('{"a": 1}'.encode("utf-16"), "byte 0 is not UTF-8"),
-    "escaped half of a pair": (rb'{"a": ["\ud83d"]}', "half of a surrogate pair"),
-    "escaped other half": (rb'{"\uDE00": 1}', "half of a surrogate pair"),
-    "100,000 nested arrays": (b'{"a": ' + b"[" * 100_000, "nested too deeply"),
-    "100,000 nested objects": (b'{"a":' * 100_000, "nested too deeply"),
-    "comment": (b'{"a": 1} // one', "Extra data"),
-    "trailing comma": (b'{"a": 1,}', "Expecting|trailing comma"),
-    "control character": (b'{"a": "\x00"}', "control character"),
-    "HTML": (b" \n<!DOCTYPE html>\n<html>not found</html>", "it is an HTML page"),
-    "LFS pointer": (b"version https://git-lfs.github.com/spec/v1\n", "it is a Git LFS pointer"),
-    "GGUF": (b"GGUF\x03\x00\x00\x00", "it is a GGUF file"),
-    "gzip": (b"\x1f\x8b\x08\x00", "it is a gzip archive"),
-}
 
 
 @pytest.mark.parametrize("case", HOSTILE)
