@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import keras
 import ml_dtypes
 import numpy as np
 import pytest
@@ -18,9 +17,10 @@ from attacks.guard import refused, watched
 from families.cases import CASES
 from hostile_h5 import ATTACKS, Attack
 from nextword.models.family import find_family
-from nextword.models.task_weights import read_task_weights
 from nextword.presets import PresetError, open_checkpoint, resolve_preset
+from nextword.presets.h5_files import read_h5_header
 from nextword.presets.weight_table import CheckpointWeights
+from tiny_bert import classifier
 
 LOAD = nextword.models.Backbone.from_preset
 INDEX = "model.safetensors.index.json"
@@ -196,32 +196,37 @@ def test_h5_files(preset: Path, bait: Path, attack: Attack, message: str) -> Non
         refused(face.from_preset, preset, message, bait=bait)
 
 
+@pytest.fixture(scope="module")
+def model() -> Any:
+    """A model with weights beside its backbone's."""
+    return classifier()
+
+
 @pytest.mark.parametrize(("attack", "message"), ATTACKS.items(), ids=lambda value: str(value)[:24])
 def test_h5_files_of_weights_beside_the_backbone_s(
-    tmp_path: Path, bait: Path, attack: Attack, message: str
+    tmp_path: Path, bait: Path, model: Any, attack: Attack, message: str
 ) -> None:
-    with h5py.File(tmp_path / "task.weights.h5", "w") as file:
-        file["layers/dense"] = np.ones(3, "f4")
-        attack(file, bait)
-    kernel = keras.Variable(np.zeros(3, "f4"))
-    refused(
-        lambda path: read_task_weights(path / "task.weights.h5", {"layers/dense": kernel}),
-        tmp_path,
-        message,
-        bait=bait,
-    )
-    assert not np.asarray(kernel).any()
+    file = tmp_path / "task.weights.h5"
+    model.save_task_weights(file)
+    with h5py.File(file, "r+") as opened:
+        attack(opened, bait)
+    refused(lambda path: model.load_task_weights(file), tmp_path, message, bait=bait)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_other_weights_that_are_not_finite(tmp_path: Path, value: float) -> None:
-    with h5py.File(tmp_path / "task.weights.h5", "w") as file:
-        file["a"] = np.ones(3, "f4")
-        file["b"] = np.array([1, value, 1], "f4")
-    variables = {name: keras.Variable(np.zeros(3, "f4")) for name in "ab"}
-    with pytest.raises(PresetError, match="'b' .* must hold finite numbers"):
-        read_task_weights(tmp_path / "task.weights.h5", variables)
-    assert not np.asarray(variables["a"]).any()
+def test_other_weights_that_are_not_finite(tmp_path: Path, model: Any, value: float) -> None:
+    file = tmp_path / "task.weights.h5"
+    before = [np.asarray(weight) for weight in model.weights]
+    model.save_task_weights(file)
+    names = [tensor.name for tensor in read_h5_header(file)]
+    with h5py.File(file, "r+") as opened:
+        for name in names[:-1]:
+            opened[name][...] = 1
+        opened[names[-1]][..., 0] = value
+    with pytest.raises(PresetError, match=f"{names[-1]!r} .* must hold finite numbers"):
+        model.load_task_weights(file)
+    for weight, expected in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(np.asarray(weight), expected)
 
 
 @pytest.mark.parametrize(
