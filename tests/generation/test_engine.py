@@ -1,35 +1,18 @@
 """The engine on a tiny model: seeds, batches, stopping, chunks, and what is compiled when."""
 
-from collections.abc import Iterator
 from typing import Any
 
-import jax
-import keras
-import numpy as np
 import pytest
 
 import nextword
-from nextword.generation import Engine, Request
+from generation.tiny import VOCABULARY_SIZE, full_pass_logits, make_request, run, tiny_backbone
+from nextword.generation import Engine
 from nextword.samplers import GreedySampler, RandomSampler, TopKSampler, TopPSampler
-
-VOCABULARY_SIZE = 61
 
 
 @pytest.fixture(scope="module")
 def backbone() -> Any:
-    keras.utils.set_random_seed(0)
-    backbone = nextword.models.LlamaBackbone(
-        vocabulary_size=VOCABULARY_SIZE,
-        num_layers=2,
-        num_query_heads=4,
-        hidden_dim=32,
-        intermediate_dim=48,
-        num_key_value_heads=2,
-    )
-    for weight in backbone.weights:
-        if weight.path.endswith("kernel") or "embed" in weight.path:
-            weight.assign(weight * 12)
-    return backbone
+    return tiny_backbone()
 
 
 @pytest.fixture(scope="module")
@@ -37,22 +20,8 @@ def engine(backbone: Any) -> Engine:
     return Engine(backbone)
 
 
-def run(engine: Engine, requests: list[Request], sampler: Any) -> list[list[int]]:
-    tokens: list[list[int]] = [[] for _ in requests]
-    for token in engine.generate(requests, sampler):
-        tokens[token.request].append(token.token_id)
-    return tokens
-
-
-def make_request(length: int, seed: int = 0, **changes: Any) -> Request:
-    prompt = np.random.default_rng(length).integers(0, VOCABULARY_SIZE, length).tolist()
-    return Request(**{"token_ids": prompt, "max_new_tokens": 12, "seed": seed} | changes)
-
-
 def full_pass_greedy(backbone: Any, token_ids: list[int]) -> list[int]:
-    inputs = {"token_ids": np.array([token_ids]), "padding_mask": np.ones((1, len(token_ids)))}
-    logits = backbone.logits(backbone(inputs))
-    return keras.ops.convert_to_numpy(keras.ops.argmax(logits, axis=-1))[0].tolist()
+    return full_pass_logits(backbone, [token_ids])[0].argmax(axis=-1).tolist()
 
 
 SAMPLERS = [
@@ -141,20 +110,6 @@ def test_closing_ends_the_generation(engine: Engine) -> None:
     generation.close()
     assert list(generation) == []
     assert generation.statistics.generated_tokens == 1
-
-
-@pytest.fixture
-def compilations() -> Iterator[list[str]]:
-    """The names of events by which JAX reports that it traces or compiles something."""
-    events: list[str] = []
-
-    def listen(event: str, duration: float, **details: Any) -> None:
-        if "compile" in event:
-            events.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield events
-    jax.monitoring.unregister_event_duration_listener(listen)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The parity tests pass on torch too, in a process whose Keras backend it is."""
+"""Parity and samplers on torch, in a process whose Keras backend it is."""
 
 import os
 import subprocess
@@ -8,10 +8,28 @@ from pathlib import Path
 TESTS = Path(__file__).parent.parent
 
 
-def test_parity_on_torch() -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    command += ["families/test_transformers_parity.py", "-k", "llama-llama3-scaling or gpt2-inner"]
+def run_on_torch(*tests: str) -> str:
+    """Run tests, check that none fails, and return the summary."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
     environment = os.environ | {"KERAS_BACKEND": "torch"}
     result = subprocess.run(command, cwd=TESTS, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout[-2000:]
-    assert "8 passed" in result.stdout
+    return result.stdout
+
+
+def test_parity() -> None:
+    chosen = "llama-llama3-scaling or gpt2-inner"
+    assert "8 passed" in run_on_torch("families/test_transformers_parity.py", "-k", chosen)
+
+
+def test_loops() -> None:
+    beam_search = "test_hypotheses_are_those_of_transformers[llama-1.0]"
+    contrastive_search = "test_one_candidate_or_no_penalty_is_greedy"
+    speculative_decoding = "test_greedy_tokens_are_the_same_with_a_draft[4]"
+    summary = run_on_torch(
+        f"generation/test_beam_search.py::{beam_search}",
+        f"generation/test_contrastive_search.py::{contrastive_search}",
+        f"generation/test_speculative_decoding.py::{speculative_decoding}",
+        "generation/test_outgrown_caches.py",
+    )
+    assert "8 passed" in summary

@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 from keras import ops
 
-from nextword.samplers.randomness import gumbel_noise, gumbel_noise_at, seed_words
+from nextword.samplers.randomness import (
+    gumbel_noise,
+    gumbel_noise_at,
+    seed_words,
+    substream,
+    uniform_at,
+)
 from samplers import oracles
 
 SEEDS = [0, 1, 2, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 123456789012345678, 2**63 - 1]
@@ -81,3 +87,16 @@ def test_steps_and_seeds_do_not_stand_in_for_each_other():
     noise = noise_of([3, 4, 3, 4, 3 << 32], [4, 3, 3, 4, 4], 1000)
     correlations = np.corrcoef(noise) - np.eye(5)
     assert np.abs(correlations).max() < 0.15
+
+
+def test_substreams_are_independent_of_the_seed_and_of_each_other():
+    words = ops.convert_to_tensor(oracles.words_of(range(20_000)))
+    steps, token_ids = ops.zeros((20_000,), "int32"), ops.zeros((1, 1), "int32")
+    streams = [words, *(substream(words, number) for number in (1, 2, 3))]
+    draws = [oracles.to_numpy(uniform_at(some, steps, token_ids))[:, 0] for some in streams]
+    for values in draws:
+        assert 0 < values.min() < 0.001 < 0.999 < values.max() < 1
+        bins = (values * 64).astype(int)
+        assert abs(oracles.chi_square_excess(bins, np.full(64, 1 / 64))) < 4
+    correlations = np.corrcoef(draws)[np.triu_indices(4, 1)]
+    assert np.abs(correlations).max() < 4.5 / np.sqrt(20_000)

@@ -94,6 +94,28 @@ def test_tokens_equal_those_of_a_float64_implementation_with_a_full_sort(sampler
 
 
 @every_sampler
+@pytest.mark.parametrize("vocabulary_size", [CANDIDATES, VOCABULARY_SIZE])
+@pytest.mark.parametrize("temperature", [None, 0])
+def test_log_probabilities_are_those_of_the_choice(sampler, vocabulary_size, temperature):
+    if temperature is not None:
+        sampler = type(sampler).from_config({**sampler.get_config(), "temperature": temperature})
+    logits = random_logits(vocabulary_size=vocabulary_size)
+    is_greedy = isinstance(sampler, GreedySampler) or temperature == 0
+    expected = (
+        np.eye(vocabulary_size)[logits.argmax(axis=1)]
+        if is_greedy
+        else [
+            oracles.kept_probabilities(row, sampler.temperature, **limits_of(sampler))
+            for row in logits
+        ]
+    )
+    found = sampler.log_probabilities(
+        ops.convert_to_tensor(logits), oracles.parameters_of(*[sampler] * BATCH)
+    )
+    np.testing.assert_allclose(np.exp(oracles.to_numpy(found)), expected, rtol=0, atol=1e-5)
+
+
+@every_sampler
 def test_a_row_is_the_same_alone_in_a_batch_and_in_another_order(sampler):
     logits = random_logits(seed=1)
     seeds, steps = np.arange(BATCH) * 2**40, np.arange(BATCH) % 5

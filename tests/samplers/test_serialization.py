@@ -3,11 +3,23 @@ import json
 import pytest
 
 from nextword import samplers
-from nextword.samplers import GreedySampler, RandomSampler, Sampler, TopKSampler, TopPSampler
+from nextword.samplers import (
+    BeamSampler,
+    ContrastiveSampler,
+    GreedySampler,
+    RandomSampler,
+    Sampler,
+    SpeculativeSampler,
+    TopKSampler,
+    TopPSampler,
+)
 
 NAMES = {
+    "beam": BeamSampler,
+    "contrastive": ContrastiveSampler,
     "greedy": GreedySampler,
     "random": RandomSampler,
+    "speculative": SpeculativeSampler,
     "top_k": TopKSampler,
     "top_p": TopPSampler,
 }
@@ -75,6 +87,10 @@ def test_deserialize_reads_what_keras_hub_writes():
         RandomSampler(seed=2**63 - 1),
         TopKSampler(k=7, seed=0, temperature=0),
         TopPSampler(p=0.25, k=9, seed=4, temperature=3),
+        BeamSampler(3, True, temperature=2, length_penalty=0.5),
+        ContrastiveSampler(k=7, alpha=0.25, temperature=2),
+        SpeculativeSampler(3, seed=4, temperature=2),
+        SpeculativeSampler(3, TopPSampler(p=0.5, temperature=2), seed=4),
     ],
     ids=repr,
 )
@@ -82,6 +98,65 @@ def test_every_argument_survives_a_round_trip_through_json(sampler):
     restored = samplers.deserialize(json.loads(json.dumps(samplers.serialize(sampler))))
     assert type(restored) is type(sampler)
     assert restored.get_config() == sampler.get_config()
+
+
+def keras_hub_samplers():
+    return pytest.importorskip("keras_hub").samplers
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        GreedySampler(temperature=0.5),
+        TopPSampler(p=0.25, k=9, seed=4, temperature=3),
+        BeamSampler(3, True, temperature=2),
+        ContrastiveSampler(k=7, alpha=0.25),
+        SpeculativeSampler(3, seed=4, temperature=2),
+        SpeculativeSampler(3, TopKSampler(k=9, temperature=2, seed=4)),
+    ],
+    ids=repr,
+)
+def test_keras_hub_and_we_read_what_the_other_writes(sampler):
+    theirs = keras_hub_samplers()
+    read = theirs.deserialize(json.loads(json.dumps(samplers.serialize(sampler))))
+    assert type(read) is getattr(theirs, type(sampler).__name__)
+    assert read.temperature == sampler.temperature
+    assert vars(read).items() >= sampler.get_config().items()
+    again = samplers.deserialize(json.loads(json.dumps(theirs.serialize(made_by(theirs, sampler)))))
+    assert type(again) is type(sampler)
+    assert again.get_config() == sampler.get_config()
+
+
+def made_by(theirs, sampler):
+    """Return KerasHub's sampler with the arguments of one of ours."""
+    config = sampler.get_config()
+    if config.get("base_sampler"):
+        config["base_sampler"] = made_by(theirs, sampler.base_sampler)
+    return getattr(theirs, type(sampler).__name__)(**config)
+
+
+def test_a_length_penalty_is_written_only_where_keras_hub_would_not_do_without():
+    assert "length_penalty" not in BeamSampler().get_config()
+    config = samplers.serialize(BeamSampler(length_penalty=2))
+    assert samplers.deserialize(config).length_penalty == 2
+    with pytest.raises(TypeError, match="length_penalty"):
+        keras_hub_samplers().deserialize(config)
+
+
+def test_a_base_sampler_of_a_users_class_comes_back_too():
+    config = samplers.serialize(SpeculativeSampler(base_sampler=Mine(bonus=2)))
+    restored = samplers.deserialize(config, custom_objects={"Mine": Mine})
+    assert restored.base_sampler.get_config() == Mine(bonus=2).get_config()
+    with pytest.raises(ValueError, match="Unknown sampler 'Custom>Mine'"):
+        samplers.deserialize(config)
+
+
+def test_base_samplers_do_not_nest():
+    config = {"class_name": "TopKSampler"}
+    for _ in range(3000):
+        config = {"class_name": "SpeculativeSampler", "config": {"base_sampler": config}}
+    with pytest.raises(ValueError, match="must not have one itself"):
+        samplers.deserialize(config)
 
 
 def test_a_users_class_needs_custom_objects_to_come_back():
@@ -104,7 +179,7 @@ def test_a_users_class_with_one_of_our_names_is_not_ours():
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("foo", r"Unknown sampler 'foo'\. Known samplers: 'greedy', 'random', 'top_k', 'top_p'\."),
+        ("foo", r"Unknown sampler 'foo'\. Known samplers: 'beam', .*, 'top_k', 'top_p'\."),
         ("gredy", r"Did you mean 'greedy'\?"),
         ("top-k", r"Did you mean 'top_k'"),
         ("TopSampler", r"Did you mean .*'TopKSampler'"),

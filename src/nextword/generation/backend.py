@@ -56,12 +56,13 @@ class Backend(Protocol):
         ...
 
     def write_tokens(self, buffer: Any, tokens: Any, positions: Any) -> Any:
-        """Write one token into every row.
+        """Write one or more consecutive tokens into every row.
 
         Args:
             buffer: tensor of shape `[rows, heads, capacity, head_dim]`.
-            tokens: tensor of shape `[rows, heads, 1, head_dim]`.
-            positions: int32 tensor of shape `[rows]`.
+            tokens: tensor of shape `[rows, heads, length, head_dim]`.
+            positions: int32 tensor of shape `[rows]`, the position of each row's first token, at
+                most `capacity - length`.
 
         Returns:
             The changed buffer.

@@ -29,6 +29,18 @@ def allocate_buffers(config: DecoderConfig, rows: int, capacity: int, dtype: str
     return [(ops.zeros(shape, dtype), ops.zeros(shape, dtype)) for _ in range(config.num_layers)]
 
 
+def reorder_rows(buffers: Buffers, rows: Any) -> Buffers:
+    """Return the cache with other contents in its rows.
+
+    Args:
+        buffers: keys and values of each layer.
+        rows: int32 tensor of shape `[rows]`, the row that each row's new contents are from.
+    """
+    return [
+        (ops.take(keys, rows, axis=0), ops.take(values, rows, axis=0)) for keys, values in buffers
+    ]
+
+
 class WholePromptCache:
     """One layer's cache while prompts are computed in one piece: just their keys and values.
 
@@ -75,11 +87,11 @@ class ChunkCache:
 
 
 class DecodeCache:
-    """One layer's cache while the next token of every row is computed.
+    """One layer's cache while the next token of every row is computed, or the next few.
 
     Args:
         buffers: the layer's keys and values.
-        positions: int32 tensor of shape `[rows]`, the position of each row's new token.
+        positions: int32 tensor of shape `[rows]`, the position of each row's first new token.
         backend: writes into the buffers.
     """
 
@@ -90,13 +102,43 @@ class DecodeCache:
         self._backend = backend
 
     def update(self, key: Any, value: Any) -> tuple[Any, Any, Any]:
-        """Store one token's keys and values per row; see `nextword.layers.LayerCache`."""
+        """Store the tokens' keys and values; see `nextword.layers.LayerCache`."""
         keys, values = (
-            self._backend.write_tokens(buffer, token, self._tokens_at)
-            for buffer, token in zip(self.buffers, (key, value), strict=True)
+            self._backend.write_tokens(buffer, tokens, self._tokens_at)
+            for buffer, tokens in zip(self.buffers, (key, value), strict=True)
         )
         self.buffers = keys, values
         return keys, values, _positions(keys)
+
+
+class CandidateCache(DecodeCache):
+    """One layer's cache while rows that are alike try different next tokens.
+
+    Args:
+        buffers: see `DecodeCache`.
+        positions: see `DecodeCache`; one token per row.
+        backend: see `DecodeCache`.
+    """
+
+    def update(self, key: Any, value: Any) -> tuple[Any, Any, Any]:
+        """Store the candidates' keys and values; see `nextword.layers.LayerCache`."""
+        self._candidates = key, value
+        return super().update(key, value)
+
+    def keep(self, rows: Any) -> tuple[Any, Any]:
+        """Put other rows' candidates in the place of those that were tried.
+
+        Args:
+            rows: int32 tensor of shape `[rows]`, the row whose candidate each row keeps.
+
+        Returns:
+            The layer's keys and values.
+        """
+        keys, values = (
+            self._backend.write_tokens(buffer, ops.take(tried, rows, axis=0), self._tokens_at)
+            for buffer, tried in zip(self.buffers, self._candidates, strict=True)
+        )
+        return keys, values
 
 
 def _positions(keys: Any) -> Any:

@@ -52,12 +52,13 @@ class JaxBackend:
         return jax.lax.dynamic_update_slice(buffer, block, (row, 0, start, 0))
 
     def write_tokens(self, buffer: Any, tokens: Any, positions: Any) -> Any:
-        """Update one position per row, in place where the buffer is donated."""
-        rows = buffer.shape[0]
+        """Update some positions of every row, in place where the buffer is donated."""
+        rows, length = buffer.shape[0], tokens.shape[2]
         if rows == 1:  # a scatter of one is slower
             return self.write_block(buffer, tokens, 0, positions[0])
-        return buffer.at[jnp.arange(rows), :, positions].set(
-            tokens[:, :, 0], unique_indices=True, mode="promise_in_bounds"
+        indices = positions[:, None] + jnp.arange(length)
+        return buffer.at[jnp.arange(rows)[:, None], :, indices].set(
+            jnp.swapaxes(tokens, 1, 2), unique_indices=True, mode="promise_in_bounds"
         )
 
 

@@ -31,12 +31,15 @@ class GeneratedToken(NamedTuple):
     Attributes:
         request: index of the request.
         token_id: the token.
-        finish_reason: why the request ended with this token, or None while it goes on.
+        finish_reason: why the sequence ended with this token, or None while it goes on.
+        sequence: which of the request's sequences it belongs to, where a sampler returns several;
+            they come one after the other, best first.
     """
 
     request: int
     token_id: int
     finish_reason: FinishReason | None
+    sequence: int = 0
 
 
 @dataclasses.dataclass
@@ -46,11 +49,13 @@ class Statistics:
     Attributes:
         prompt_tokens: number of tokens in the prompts.
         generated_tokens: number of tokens generated.
-        decoded_tokens: those of them that are not the first of their request, which comes with
+        decoded_tokens: those of them that are not the first of their sequence, which comes with
             the prompt.
         prompt_seconds: wall time until the first tokens were there, compilation left out, but not
             what the first execution of a program takes longer than later ones.
         generation_seconds: wall time from then to the last token so far, compilation left out.
+        drafted_tokens: number of tokens that a draft model proposed.
+        accepted_tokens: number of those that were kept.
     """
 
     prompt_tokens: int = 0
@@ -58,6 +63,8 @@ class Statistics:
     decoded_tokens: int = 0
     prompt_seconds: float = 0.0
     generation_seconds: float = 0.0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
     @property
     def prompt_tokens_per_second(self) -> float:
@@ -68,3 +75,8 @@ class Statistics:
     def generated_tokens_per_second(self) -> float:
         """Speed of decoding; 0 before the second token."""
         return self.decoded_tokens / self.generation_seconds if self.generation_seconds else 0.0
+
+    @property
+    def acceptance_rate(self) -> float:
+        """Share of the draft model's tokens that were kept; 0 without any."""
+        return self.accepted_tokens / self.drafted_tokens if self.drafted_tokens else 0.0

@@ -35,9 +35,10 @@ class TorchBackend:
         return buffer
 
     def write_tokens(self, buffer: Any, tokens: Any, positions: Any) -> Any:
-        """Overwrite one position per row in place."""
+        """Overwrite some positions of every row in place."""
         rows = torch.arange(buffer.shape[0], device=buffer.device)
-        buffer[rows, :, positions] = tokens[:, :, 0]
+        length = torch.arange(tokens.shape[2], device=buffer.device)
+        buffer[rows[:, None], :, positions[:, None] + length] = tokens.transpose(1, 2)
         return buffer
 
 

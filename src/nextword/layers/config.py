@@ -206,6 +206,11 @@ class DecoderConfig:
             raise ValueError(f"`dropout` must be in [0, 1). Received: dropout={self.dropout}.")
 
     @property
+    def changes_beyond(self) -> int | None:
+        """The number of tokens beyond which a token's place in a longer text matters, or None."""
+        return self.rotary.changes_beyond if self.rotary else None
+
+    @property
     def recomputed_beyond(self) -> int | None:
         """The number of tokens beyond which what is cached of a text no longer holds, or None."""
         return self.rotary.recomputed_beyond if self.rotary else None

@@ -233,6 +233,14 @@ class RotaryConfig:
                 )
 
     @property
+    def changes_beyond(self) -> int | None:
+        """The number of tokens beyond which rotation depends on the text's length, or None."""
+        scaling = self.scaling
+        if isinstance(scaling, DynamicScaling | LongRopeScaling):
+            return scaling.original_context_length
+        return None
+
+    @property
     def recomputed_beyond(self) -> int | None:
         """The number of tokens beyond which all tokens of a text are rotated otherwise, or None."""
         scaling = self.scaling

@@ -2,25 +2,31 @@
 
 import math
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, overload
 
 import keras
 import numpy as np
 
 from nextword import samplers
-from nextword.generation import Engine, Request
+from nextword.generation import Engine, Generation, Request
 from nextword.models.backbone import Backbone
 from nextword.models.generate_inputs import (
+    check_assistant,
     check_positive,
     check_prompt,
     check_stop_strings,
     check_stop_token_ids,
     token_id_rows,
 )
+from nextword.models.generate_outputs import (
+    generated_texts,
+    generated_token_ids,
+    joined_token_ids,
+)
 from nextword.models.task import Task
 from nextword.models.text_stream import CompletionDecoder, TextStream
-from nextword.preprocessing import pad, text_list
+from nextword.preprocessing import text_list
 from nextword.training.datasets import is_tensorflow_dataset
 
 
@@ -108,6 +114,7 @@ class CausalLM(Task):
         *,
         max_new_tokens: int | None = None,
         stop: str | Sequence[str] | None = None,
+        assistant_model: "CausalLM | None" = None,
     ) -> Any:
         """Continue prompts.
 
@@ -126,10 +133,15 @@ class CausalLM(Task):
             strip_prompt: whether to return the continuation alone.
             max_new_tokens: the most tokens to generate.
             stop: strings that end a row's continuation and are not part of it.
+            assistant_model: a smaller model with the same vocabulary that proposes tokens, for
+                speed: see `nextword.samplers.SpeculativeSampler`. It does not change which text
+                comes out, or with which probability.
 
         Returns:
             A text for a text and a list for several. Without a preprocessor a dict of `token_ids`
-            and `padding_mask` as wide as the longest row.
+            and `padding_mask` as wide as the longest row. With a sampler that returns several
+            sequences (`BeamSampler(return_all_beams=True)`) a list of texts, best first, in the
+            place of each text, and arrays of shape `[batch, sequences, length]`.
 
         Raises:
             ValueError: a prompt is empty or leaves no room to generate, or an argument is out of
@@ -142,8 +154,9 @@ class CausalLM(Task):
         ```
         """
         stop = check_stop_strings(stop)
+        num_sequences = self.sampler.num_sequences
         if is_tensorflow_dataset(inputs):
-            return self._join_batches(
+            outputs = [
                 self.generate(
                     batch,
                     max_length,
@@ -151,9 +164,13 @@ class CausalLM(Task):
                     strip_prompt,
                     max_new_tokens=max_new_tokens,
                     stop=stop,
+                    assistant_model=assistant_model,
                 )
                 for batch in inputs.as_numpy_iterator()
-            )
+            ]
+            if self.preprocessor is None:
+                return joined_token_ids(outputs, num_sequences)
+            return [text for texts in outputs for text in texts]
         if self.preprocessor is None:
             if stop:
                 raise ValueError("`stop` needs a preprocessor, to know the text of token ids.")
@@ -162,7 +179,11 @@ class CausalLM(Task):
             requests = self._requests(
                 prompts, max_length, max_new_tokens, stop_token_ids, default_max_length=width
             )
-            return self._generate_token_ids(requests, strip_prompt)
+            return generated_token_ids(
+                self._start(requests, assistant_model),
+                num_sequences=num_sequences,
+                strip_prompt=strip_prompt,
+            )
         texts, is_batch = text_list(inputs, "inputs")
         if not texts:
             raise ValueError("`inputs` must hold at least one prompt. Received: inputs=[].")
@@ -173,7 +194,13 @@ class CausalLM(Task):
             stop_token_ids,
             default_max_length=self.preprocessor.sequence_length,
         )
-        texts = self._generate_texts(requests, stop, strip_prompt)
+        texts = generated_texts(
+            self._start(requests, assistant_model),
+            self.preprocessor.tokenizer,
+            num_sequences=num_sequences,
+            stop=stop,
+            strip_prompt=strip_prompt,
+        )
         return texts if is_batch else texts[0]
 
     def stream(
@@ -184,6 +211,7 @@ class CausalLM(Task):
         *,
         max_new_tokens: int | None = None,
         stop: str | Sequence[str] | None = None,
+        assistant_model: "CausalLM | None" = None,
     ) -> TextStream:
         """Continue one prompt, piece by piece as the text is made.
 
@@ -193,10 +221,12 @@ class CausalLM(Task):
             stop_token_ids: see `generate`.
             max_new_tokens: see `generate`.
             stop: see `generate`.
+            assistant_model: see `generate`.
 
         Returns:
             An iterator of pieces of the continuation, without the prompt. Close it, or leave its
-            `with` block, to end early.
+            `with` block, to end early. With beam search the best text is known only at the end, and
+            comes in one piece.
 
         Raises:
             ValueError: see `generate`.
@@ -217,6 +247,7 @@ class CausalLM(Task):
             max_new_tokens,
             stop_token_ids,
             stop,
+            assistant_model,
         )
 
     @overload
@@ -229,6 +260,7 @@ class CausalLM(Task):
         stream: Literal[False] = False,
         max_new_tokens: int | None = None,
         stop: str | Sequence[str] | None = None,
+        assistant_model: "CausalLM | None" = None,
     ) -> str: ...
 
     @overload
@@ -241,6 +273,7 @@ class CausalLM(Task):
         stream: Literal[True],
         max_new_tokens: int | None = None,
         stop: str | Sequence[str] | None = None,
+        assistant_model: "CausalLM | None" = None,
     ) -> TextStream: ...
 
     def chat(
@@ -252,6 +285,7 @@ class CausalLM(Task):
         stream: bool = False,
         max_new_tokens: int | None = None,
         stop: str | Sequence[str] | None = None,
+        assistant_model: "CausalLM | None" = None,
     ) -> str | TextStream:
         """Answer a conversation, written in the form that the model was trained on.
 
@@ -265,6 +299,7 @@ class CausalLM(Task):
             stream: whether to return the answer piece by piece as it is made.
             max_new_tokens: see `generate`.
             stop: see `generate`.
+            assistant_model: see `generate`.
 
         Returns:
             The answer, or with `stream=True` an iterator of its pieces.
@@ -284,6 +319,7 @@ class CausalLM(Task):
             max_new_tokens,
             stop_token_ids,
             stop,
+            assistant_model,
         )
         return pieces if stream else "".join(pieces)
 
@@ -294,6 +330,7 @@ class CausalLM(Task):
         max_new_tokens: int | None,
         stop_token_ids: Any,
         stop: str | Sequence[str] | None,
+        assistant_model: "CausalLM | None",
     ) -> TextStream:
         stop = check_stop_strings(stop)
         requests = self._requests(
@@ -303,8 +340,18 @@ class CausalLM(Task):
             stop_token_ids,
             default_max_length=self.preprocessor.sequence_length,
         )
-        generation = self._engine.generate(requests, self.sampler)
+        generation = self._start(requests, assistant_model)
         return TextStream(generation, CompletionDecoder(self.preprocessor.tokenizer, prompt, stop))
+
+    def _start(self, requests: Sequence[Request], assistant_model: "CausalLM | None") -> Generation:
+        """Start a generation with the sampler, and with the draft model if there is one."""
+        check_assistant(assistant_model, self)
+        if assistant_model is None:
+            return self._engine.generate(requests, self.sampler)
+        sampler = self.sampler
+        if not isinstance(sampler, samplers.SpeculativeSampler):
+            sampler = samplers.SpeculativeSampler(base_sampler=sampler)
+        return self._engine.generate(requests, sampler, draft=assistant_model._engine)
 
     def _requests(
         self,
@@ -343,40 +390,6 @@ class CausalLM(Task):
                 )
             )
         return requests
-
-    def _generate_texts(
-        self, requests: Sequence[Request], stop: Sequence[str], strip_prompt: bool
-    ) -> list[str]:
-        tokenizer = self.preprocessor.tokenizer
-        decoders = [CompletionDecoder(tokenizer, r.token_ids, stop) for r in requests]
-        texts = ["" if strip_prompt else decoder.prompt for decoder in decoders]
-        with self._engine.generate(requests, self.sampler) as generation:
-            for index, token_id, finish_reason in generation:
-                decoder = decoders[index]
-                texts[index] += decoder.push(token_id)
-                if finish_reason is not None:
-                    texts[index] += decoder.flush()
-                elif decoder.is_stopped:
-                    generation.cancel(index)
-        return texts
-
-    def _generate_token_ids(
-        self, requests: Sequence[Request], strip_prompt: bool
-    ) -> dict[str, np.ndarray]:
-        rows = [[] if strip_prompt else list(request.token_ids) for request in requests]
-        with self._engine.generate(requests, self.sampler) as generation:
-            for token in generation:
-                rows[token.request].append(token.token_id)
-        token_ids, padding_mask = pad(rows, max(map(len, rows)), pad_token_id=0)
-        return {"token_ids": token_ids, "padding_mask": padding_mask}
-
-    def _join_batches(self, outputs: Iterable[Any]) -> Any:
-        """Return what batches of a dataset gave, as one."""
-        if self.preprocessor is not None:
-            return [text for texts in outputs for text in texts]
-        rows = [row for batch in outputs for row in token_id_rows(batch)]
-        token_ids, padding_mask = pad(rows, max(map(len, rows), default=0), pad_token_id=0)
-        return {"token_ids": token_ids, "padding_mask": padding_mask}
 
     def _require_preprocessor(self, method: str) -> None:
         if self.preprocessor is None:

@@ -31,6 +31,43 @@ def token_id_rows(inputs: Any) -> list[list[int]]:
     return [row[kept].tolist() for row, kept in zip(token_ids, mask.astype("bool"), strict=True)]
 
 
+def check_assistant(assistant_model: Any, lm: Any) -> None:
+    """Raise unless a model can have this `assistant_model`, or None, with its sampler.
+
+    Args:
+        assistant_model: the argument.
+        lm: the `CausalLM` that is to generate.
+    """
+    from nextword.models.causal_lm import CausalLM  # which needs these checks
+
+    strategy = lm.sampler.strategy
+    if assistant_model is None:
+        if strategy == "speculative":
+            raise ValueError(
+                "Speculative decoding needs a draft model. Pass a small one with the same "
+                "vocabulary as `assistant_model`, or compile with another sampler. Received: "
+                "assistant_model=None."
+            )
+        return
+    if strategy not in ("sampling", "speculative"):
+        raise ValueError(
+            f"`assistant_model` has no use with the sampler {lm.sampler!r}. Leave it out, or "
+            "compile with a sampler that chooses one token at a time."
+        )
+    if not isinstance(assistant_model, CausalLM):
+        raise TypeError(
+            "`assistant_model` must be a `CausalLM` of nextword. Received: an object of type "
+            f"{type(assistant_model).__name__}."
+        )
+    ours = lm.backbone.config.vocabulary_size
+    theirs = assistant_model.backbone.config.vocabulary_size
+    if ours != theirs:
+        raise ValueError(
+            f"`assistant_model` must have the vocabulary of the model, which has {ours} tokens. "
+            f"Received: a model with {theirs} tokens."
+        )
+
+
 def check_positive(name: str, value: Any) -> None:
     """Raise unless `value` is None or a positive integer."""
     if value is None:

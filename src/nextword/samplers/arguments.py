@@ -46,19 +46,23 @@ def check_temperature(temperature: Any) -> float:
     return number
 
 
-def check_k(k: Any) -> int:
-    """Return `k` as an int.
+def check_count(name: str, value: Any) -> int:
+    """Return `value` as an int.
+
+    Args:
+        name: what the argument is called.
+        value: the argument.
 
     Raises:
         TypeError: it is not an integer.
         ValueError: it is less than 1.
     """
-    rule = "`k` must be an integer >= 1."
-    number = _as_int(k)
+    rule = f"`{name}` must be an integer >= 1."
+    number = _as_int(value)
     if number is None:
-        raise TypeError(f"{rule} {_received('k', k)}")
+        raise TypeError(f"{rule} {_received(name, value)}")
     if number < 1:
-        raise ValueError(f"{rule} {_received('k', k)}")
+        raise ValueError(f"{rule} {_received(name, value)}")
     return number
 
 
@@ -76,6 +80,39 @@ def check_p(p: Any) -> float:
     if not 0 < number <= 1:
         raise ValueError(f"{rule} {_received('p', p)}")
     return number
+
+
+def check_range(name: str, value: Any, low: float, high: float) -> float:
+    """Return `value` as a float.
+
+    Args:
+        name: what the argument is called.
+        value: the argument.
+        low: the smallest number it may be.
+        high: the largest.
+
+    Raises:
+        TypeError: it is not a number.
+        ValueError: it is out of the range.
+    """
+    rule = f"`{name}` must be a number from {low} to {high}."
+    number = _as_float(value)
+    if number is None:
+        raise TypeError(f"{rule} {_received(name, value)}")
+    if not low <= number <= high:
+        raise ValueError(f"{rule} {_received(name, value)}")
+    return number
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """Return `value`.
+
+    Raises:
+        TypeError: it is not a bool.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"`{name}` must be True or False. {_received(name, value)}")
+    return value
 
 
 def check_seed(seed: Any) -> int | None:

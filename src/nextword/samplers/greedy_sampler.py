@@ -3,7 +3,7 @@
 from typing import Any
 
 from nextword.samplers.sampler import Rows, Sampler
-from nextword.samplers.selection import sample
+from nextword.samplers.selection import log_point_mass, sample
 
 
 class GreedySampler(Sampler):
@@ -21,3 +21,6 @@ class GreedySampler(Sampler):
 
     def _choose(self, logits: Any, rows: Rows) -> Any:
         return sample(logits, lambda token_ids: 0.0)
+
+    def log_probabilities(self, logits: Any, parameters: dict[str, Any]) -> Any:
+        return log_point_mass(logits)

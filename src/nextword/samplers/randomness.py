@@ -14,6 +14,7 @@ from keras import ops
 
 # Weyl constants (golden ratio, square root of 3) make two independent keys out of the same words.
 _KEY_CONSTANTS = (0x9E3779B9, 0xBB67AE85)
+_SUBSTREAM_CONSTANT = 0x3C6EF372  # square root of 5
 _LARGEST_BELOW_ONE = 1 - 2.0**-24
 
 
@@ -38,6 +39,19 @@ def seed_words(seed: int) -> tuple[int, int]:
     (-1, 0)
     """
     return _signed(seed & 0xFFFFFFFF), _signed(seed >> 32 & 0xFFFFFFFF)
+
+
+def substream(seeds: Any, number: int) -> Any:
+    """Return seeds for another random choice in the same step, independent of that of `seeds`.
+
+    Args:
+        seeds: int32 `[batch, 2]`, the words of each row's seed.
+        number: which other choice, at least 1.
+
+    Returns:
+        int32 `[batch, 2]`.
+    """
+    return ops.bitwise_xor(seeds, _signed(number * _SUBSTREAM_CONSTANT & 0xFFFFFFFF))
 
 
 def _shift_right(x: Any, bits: int) -> Any:
@@ -77,6 +91,24 @@ def row_keys(seeds: Any, steps: Any) -> tuple[Any, Any]:
     return first, second
 
 
+def uniform_at(seeds: Any, steps: Any, token_ids: Any) -> Any:
+    """Return a uniform random number for each of some tokens.
+
+    Args:
+        seeds: int32 `[batch, 2]`, the words of each row's seed.
+        steps: int32 `[batch]`, the index of the token that each row is about to choose.
+        token_ids: int32 `[batch, tokens]`, or `[1, tokens]` for the same tokens in every row.
+
+    Returns:
+        float32 `[batch, tokens]`, greater than 0 and less than 1, a multiple of 2**-32 near 0.
+    """
+    first, second = row_keys(seeds, steps)
+    bits = _mix(ops.bitwise_xor(token_ids, first[:, None]))
+    bits = _mix(ops.bitwise_xor(bits, second[:, None]))
+    v = (ops.cast(_shift_right(bits, 1), "float32") + 0.5) * 2.0**-31
+    return ops.minimum(v, _LARGEST_BELOW_ONE)
+
+
 def gumbel_noise_at(seeds: Any, steps: Any, token_ids: Any) -> Any:
     """Return the standard Gumbel noise of chosen tokens.
 
@@ -88,13 +120,9 @@ def gumbel_noise_at(seeds: Any, steps: Any, token_ids: Any) -> Any:
     Returns:
         float32 `[batch, tokens]`, finite, between -2.9 and 22.2.
     """
-    first, second = row_keys(seeds, steps)
-    bits = _mix(ops.bitwise_xor(token_ids, first[:, None]))
-    bits = _mix(ops.bitwise_xor(bits, second[:, None]))
     # With v uniform in (0, 1), -log(v) would have its steps where v is near 1. They are put where
     # v is near 0, and there 2**-31 wide: the largest noise of a row decides, and must not tie.
-    v = (ops.cast(_shift_right(bits, 1), "float32") + 0.5) * 2.0**-31
-    return -ops.log(-ops.log1p(-ops.minimum(v, _LARGEST_BELOW_ONE)))
+    return -ops.log(-ops.log1p(-uniform_at(seeds, steps, token_ids)))
 
 
 def gumbel_noise(seeds: Any, steps: Any, vocabulary_size: int) -> Any:

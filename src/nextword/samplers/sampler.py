@@ -10,6 +10,7 @@ from nextword.samplers.arguments import check_temperature
 from nextword.samplers.randomness import gumbel_noise_at, row_keys
 from nextword.samplers.selection import (
     is_greedy,
+    log_point_mass,
     pad_vocabulary,
     sample,
     sample_filtered,
@@ -68,12 +69,17 @@ class Sampler:
     step of that row, so the seed it was made with is without effect. Set `self.seed` to make every
     request use that seed.
 
-    Strategies that decide more than one token of one row, such as beam search, are not
-    samplers of this kind: they drive the generation loop.
+    Strategies that decide more than one token of one row, such as beam search, cannot be written
+    this way: they drive the generation loop (see `nextword.samplers.loop_sampler`).
 
     Args:
         temperature: number >= 0 by which logits are divided: below 1 the probable tokens become
             more probable, above 1 less. 0 always takes the most probable token.
+
+    Attributes:
+        strategy: name of the loop that runs this sampler (see `nextword.generation.engine`).
+        num_sequences: number of sequences that a prompt is continued to, where that is a list;
+            None for just one.
 
     Raises:
         TypeError: `temperature` is not a number.
@@ -98,12 +104,14 @@ class Sampler:
     """
 
     seed: int | None = None
+    strategy: str = "sampling"
+    num_sequences: int | None = None
 
     def __init__(self, temperature: float = 1.0) -> None:
         self.temperature = check_temperature(temperature)
 
     @property
-    def program(self) -> "type[Sampler] | Sampler":
+    def program(self) -> Any:
         """What two samplers have in common if one compiled program of `next_tokens` serves both.
 
         For the samplers of this package it is their class, because `parameters` holds all that
@@ -184,6 +192,24 @@ class Sampler:
             with every less probable one.
         """
         return logits
+
+    def log_probabilities(self, logits: Any, parameters: dict[str, Any]) -> Any:
+        """Return the logarithms of the probabilities with which `next_tokens` chooses.
+
+        They say nothing about a sampler that overrides `get_next_token`.
+
+        Args:
+            logits: floating point `[batch, vocabulary]`.
+            parameters: the `parameters()` of each row: name to float32 or int32 `[batch]`.
+
+        Returns:
+            float32 `[batch, vocabulary]`.
+        """
+        temperature = parameters["temperature"]
+        scaled = scale_logits(ops.cast(logits, "float32"), temperature)
+        kept = self.filter_logits(scaled, parameters)
+        drawn = ops.log_softmax(kept, axis=-1)
+        return ops.where(is_greedy(temperature)[:, None], log_point_mass(kept), drawn)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments, as JSON values."""

@@ -76,6 +76,19 @@ def best_token(scores: Any, token_ids: Any) -> Any:
     return ops.min(ops.where(worse, _INT32_MAX, token_ids), axis=-1)
 
 
+def log_point_mass(logits: Any) -> Any:
+    """Return the log probabilities of always choosing the most probable token of each row.
+
+    Args:
+        logits: float32 `[batch, vocabulary]`.
+
+    Returns:
+        float32 `[batch, vocabulary]`: 0 for that token, minus infinity for the others.
+    """
+    token_ids = ops.arange(logits.shape[-1], dtype="int32")[None]
+    return ops.where(token_ids == best_token(logits, token_ids)[:, None], 0.0, -float("inf"))
+
+
 def sample(logits: Any, noise: Callable[[Any], Any]) -> Any:
     """Choose one token of each row with the probabilities softmax(logits).
 

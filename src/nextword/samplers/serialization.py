@@ -9,15 +9,21 @@ from reprlib import repr as short_repr
 from typing import Any
 
 from nextword.errors import did_you_mean
+from nextword.samplers.beam_sampler import BeamSampler
+from nextword.samplers.contrastive_sampler import ContrastiveSampler
 from nextword.samplers.greedy_sampler import GreedySampler
 from nextword.samplers.random_sampler import RandomSampler
 from nextword.samplers.sampler import Sampler
+from nextword.samplers.speculative_sampler import SpeculativeSampler
 from nextword.samplers.top_k_sampler import TopKSampler
 from nextword.samplers.top_p_sampler import TopPSampler
 
 _BY_NAME: dict[str, type[Sampler]] = {
+    "beam": BeamSampler,
+    "contrastive": ContrastiveSampler,
     "greedy": GreedySampler,
     "random": RandomSampler,
+    "speculative": SpeculativeSampler,
     "top_k": TopKSampler,
     "top_p": TopPSampler,
 }
@@ -104,7 +110,10 @@ def deserialize(
     class_name = config["class_name"]
     registered_name = config.get("registered_name") or class_name
     cls = _class_named(class_name, registered_name, custom_objects or {})
-    return cls.from_config(dict(config.get("config") or {}))
+    arguments = dict(config.get("config") or {})
+    if issubclass(cls, SpeculativeSampler):
+        return cls.from_config(arguments, custom_objects)
+    return cls.from_config(arguments)
 
 
 def _class_named(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from nextword.samplers.arguments import MAX_INT32, check_k, check_seed
+from nextword.samplers.arguments import MAX_INT32, check_count, check_seed
 from nextword.samplers.filters import filter_top_k
 from nextword.samplers.sampler import Sampler
 
@@ -31,7 +31,7 @@ class TopKSampler(Sampler):
 
     def __init__(self, k: int = 5, seed: int | None = None, *, temperature: float = 1.0) -> None:
         super().__init__(temperature=temperature)
-        self.k = check_k(k)
+        self.k = check_count("k", k)
         self.seed = check_seed(seed)
 
     def parameters(self) -> dict[str, float | int]:

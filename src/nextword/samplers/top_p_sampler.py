@@ -4,7 +4,7 @@ from typing import Any
 
 from keras import ops
 
-from nextword.samplers.arguments import MAX_INT32, check_k, check_p, check_seed
+from nextword.samplers.arguments import MAX_INT32, check_count, check_p, check_seed
 from nextword.samplers.filters import filter_top_k, filter_top_p, probability_mass
 from nextword.samplers.sampler import Sampler
 
@@ -43,7 +43,7 @@ class TopPSampler(Sampler):
     ) -> None:
         super().__init__(temperature=temperature)
         self.p = check_p(p)
-        self.k = None if k is None else check_k(k)
+        self.k = None if k is None else check_count("k", k)
         self.seed = check_seed(seed)
 
     def parameters(self) -> dict[str, float | int]:
