@@ -64,7 +64,8 @@ class RotaryEmbedding:
             case DynamicScaling(factor=factor, original_context_length=context):
                 excess = ops.maximum(ops.cast(lengths, "float32") / context - 1, 0)[:, None]
                 growth = (1 + factor * excess) ** (dimensions / (dimensions - 2))
-                return frequencies.astype("float32") * growth ** -exponents.astype("float32")
+                shrunk = ops.power(growth, ops.convert_to_tensor(-exponents.astype("float32")))
+                return ops.convert_to_tensor(frequencies.astype("float32")) * shrunk
             case LongRopeScaling(original_context_length=context) as scaling:
                 short, long = (
                     (frequencies / np.asarray(factors)).astype("float32")
