@@ -19,7 +19,11 @@ from families.cases import CASES
 
 MODULES = [
     "nextword",
-    *(module.name for module in pkgutil.walk_packages(nextword.__path__, "nextword.")),
+    *(
+        module.name
+        for module in pkgutil.walk_packages(nextword.__path__, "nextword.")
+        if module.name != "nextword.ops.native._kernels"  # a library, and no module of Python
+    ),
 ]
 FENCED = re.compile(r"```python\n(.*?)```", re.DOTALL)
 

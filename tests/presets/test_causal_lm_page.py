@@ -64,10 +64,41 @@ def mistral() -> Any:
     )
 
 
+def gemma() -> Any:
+    models = theirs.models
+    pieces = {"pad_piece": "<pad>", "eos_piece": "<eos>", "bos_piece": "<bos>"}
+    ids = {"pad_id": 0, "eos_id": 1, "bos_id": 2, "unk_id": 3}
+    tokenizer = models.GemmaTokenizer(proto=sentence_piece(**pieces, **ids))
+    backbone = models.GemmaBackbone(vocabulary_size=60, head_dim=8, **GROUPED)
+    return models.GemmaCausalLM(
+        backbone, models.GemmaCausalLMPreprocessor(tokenizer, sequence_length=64)
+    )
+
+
+def bert() -> Any:
+    models = theirs.models
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocabulary = [*special, *sorted({word for text in TEXTS for word in text.split()})]
+    tokenizer = models.BertTokenizer(vocabulary=vocabulary)
+    backbone = models.BertBackbone(
+        vocabulary_size=len(vocabulary), num_heads=2, max_sequence_length=64, **SIZES
+    )
+    return models.BertTextClassifier(
+        backbone,
+        num_classes=3,
+        preprocessor=models.BertTextClassifierPreprocessor(tokenizer, sequence_length=64),
+    )
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """A function that returns the directory of a preset of the page."""
-    makers = {"gpt2_base_en": gpt2, "mistral_instruct_7b_en": mistral}
+    makers = {
+        "gpt2_base_en": gpt2,
+        "mistral_instruct_7b_en": mistral,
+        "gemma_2b_en": gemma,
+        "bert_base_en": bert,
+    }
     directories: dict[str, Path] = {}
 
     def make(name: str) -> Path:
@@ -78,7 +109,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
             for weight in model.backbone.weights:
                 weight.assign(np.asarray(weight) + random.normal(0, 0.3, weight.shape))
             directories[name] = tmp_path_factory.mktemp(name)
-            model.save_to_preset(str(directories[name]))
+            for part in (model.backbone, model.preprocessor):  # as most presets on Kaggle are
+                part.save_to_preset(str(directories[name]))
         return directories[name]
 
     return make
@@ -113,9 +145,28 @@ def test_mistral_in_bfloat16(publish: Any, page: Any) -> None:
     assert_continues(causal_lm.generate(PROMPT, max_length=64), 64, causal_lm)
 
 
+def test_gemma(publish: Any, page: Any) -> None:
+    publish(page("gemma_2b_en"), "gemma_2b_en")
+    causal_lm = keras_hub.models.CausalLM.from_preset("gemma_2b_en")
+    assert isinstance(causal_lm, keras_hub.models.GemmaCausalLM)
+    assert_continues(causal_lm.generate(PROMPT, max_length=64), 64, causal_lm)
+
+
+def test_bert_to_tell_two_classes_apart(publish: Any, page: Any) -> None:
+    publish(page("bert_base_en"), "bert_base_en")
+    model = keras_hub.models.TextClassifier.from_preset("bert_base_en", num_classes=2)
+    assert isinstance(model, keras_hub.models.BertTextClassifier)
+    assert model.predict(TEXTS).shape == (2, 2)
+    expected = theirs.models.Backbone.from_preset("bert_base_en")
+    inputs = model.preprocessor(TEXTS)
+    for name, output in expected(inputs).items():
+        np.testing.assert_allclose(model.backbone(inputs)[name], output, atol=1e-5)
+
+
 def test_names_can_be_listed() -> None:
     names = keras_hub.models.CausalLM.presets.keys()
-    assert {"gpt2_base_en", "mistral_instruct_7b_en"} <= names
+    assert {"gpt2_base_en", "mistral_instruct_7b_en", "gemma_2b_en"} <= names
+    assert "bert_base_en" in keras_hub.models.TextClassifier.presets.keys() - names
 
 
 def test_save_and_load_a_local_directory(publish: Any, page: Any, tmp_path: Path) -> None:
