@@ -170,7 +170,7 @@ def test_mixed_precision(checkpoint: Path) -> None:
 def test_random_weights(checkpoint: Path) -> None:
     lm = load(checkpoint, load_weights=False)
     stored = load_file(checkpoint / "model.safetensors")["model.embed_tokens.weight"]
-    loaded = np.asarray(lm.backbone.token_embedding.embeddings.variable)
+    loaded = np.asarray(lm.backbone.token_embedding.weights[0])
     assert loaded.shape == stored.shape
     assert not np.allclose(loaded, stored)
 

@@ -80,7 +80,7 @@ def test_the_update_is_the_scaled_product_of_its_factors() -> None:
     x = random.normal(size=(3, 7))
     expected = x @ (weights["kernel"] + update).T + weights["bias"]
     np.testing.assert_allclose(layer(x.astype("float32")), expected, rtol=1e-5)
-    merged = layer.kernel.merged()
+    (merged,) = layer.kernel.merged().values()
     np.testing.assert_allclose(merged, weights["kernel"] + update, rtol=1e-5)
 
 
@@ -296,6 +296,11 @@ def replace(file: h5py.File, name: str, value: Any) -> None:
         (lambda f: replace(f, f"{QUERY}/lora_kernel_alpha", -1.0), "positive alpha"),
         (lambda f: replace(f, f"{QUERY}/lora_kernel_alpha", float("nan")), "positive alpha"),
         (lambda f: f.__delitem__(f"{QUERY}/lora_kernel_b"), "no tensor .*lora_kernel_b"),
+        (lambda f: replace(f, f"{QUERY}/lora_kernel_b", np.full((16, 3), np.nan)), "finite.*nan"),
+        (
+            lambda f: replace(f, f"{QUERY}/bias", np.full(16, np.inf)),
+            "bias. must hold finite",
+        ),
         (lambda f: f.move(QUERY, f"{QUERY[:-5]}other"), "no such variable for .*other"),
         (lambda f: f.move("nextword", "lora/nextword"), "which is none"),
         (lambda f: (f.__delitem__("nextword"), f.__delitem__("lora")), "a file without any"),

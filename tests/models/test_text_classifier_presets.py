@@ -269,6 +269,26 @@ def test_adapters_of_keras_hub(tmp_path: Path) -> None:
     assert all(weight.trainable for weight in ours.get_layer("logits").weights)
 
 
+# Keras warns of every layer that it cannot round.
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize:UserWarning")
+@pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")
+def test_int8(tmp_path: Path) -> None:
+    keras_hub = pytest.importorskip("keras_hub")
+    theirs = keras_hub_classifier()
+    theirs.save_to_preset(str(tmp_path / "floats"))
+    ours = TextClassifier.from_preset(tmp_path / "floats")
+    before = logits(ours)
+    theirs.backbone.quantize("int8", filters=lambda layer: bool(layer.weights))
+    ours.quantize("int8")
+    assert np.abs(logits(ours) - before).max() > 1e-3
+    assert_close(ours, theirs)
+    theirs.save_to_preset(str(tmp_path / "theirs"))
+    read = TextClassifier.from_preset(tmp_path / "theirs")
+    np.testing.assert_array_equal(logits(read), logits(ours))
+    ours.save_to_preset(tmp_path / "ours")
+    assert_close(ours, keras_hub.models.TextClassifier.from_preset(str(tmp_path / "ours")))
+
+
 @pytest.mark.parametrize(
     ("cls", "arguments", "message"),
     [

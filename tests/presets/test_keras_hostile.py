@@ -116,14 +116,25 @@ def test_a_config_that_is_no_object(tmp_path: Path, config: Any) -> None:
 @pytest.mark.parametrize(
     "dtype",
     [
-        {"class_name": "DTypePolicyMap", "config": {"policy_map": {}}},
+        {"class_name": "DTypePolicyMap"},
+        {"class_name": "DTypePolicyMap", "config": {"policy_map": ["int8"]}},
+        {"class_name": "DTypePolicyMap", "config": {"policy_map": {"dense": "int8"}}},
+        {"class_name": "DTypePolicyMap", "config": {"policy_map": {"dense": {"config": {}}}}},
+        {
+            "class_name": "DTypePolicyMap",
+            "config": {"policy_map": {"dense": {"config": {"mode": "int4"}}}},
+        },
+        {
+            "class_name": "DTypePolicyMap",
+            "config": {"policy_map": {}, "default_policy": {"class_name": "evil"}},
+        },
         {"class_name": "DTypePolicy", "config": {"name": 3}},
         {"class_name": "DTypePolicy"},
         [1],
     ],
 )
 def test_quantised_and_other_dtypes(tmp_path: Path, dtype: Any) -> None:
-    refused(write(tmp_path, config={"dtype": dtype}), "must be float32, float16 or bfloat16")
+    refused(write(tmp_path, config={"dtype": dtype}), "must be float32, float16, bfloat16 or int8")
 
 
 @pytest.mark.parametrize(("attack", "message"), ATTACKS.items())
@@ -135,7 +146,7 @@ def test_what_keras_never_writes(tmp_path: Path, attack: Attack, message: str) -
 
 
 @pytest.mark.parametrize(
-    "array", [np.zeros(2, "f8"), np.zeros(2, "i1"), np.zeros(2, ">f4"), np.array([b"xy"], "V2")]
+    "array", [np.zeros(2, "f8"), np.zeros(2, "u1"), np.zeros(2, ">f4"), np.array([b"xy"], "V2")]
 )
 def test_a_tensor_that_is_no_weight_is_refused_when_it_is_read(
     tmp_path: Path, array: np.ndarray

@@ -114,7 +114,7 @@ class Engine:
     def _kept(self, key: Any, kind: Any, *arguments: Any) -> Any:
         variables = self.decoder.variables
         if list(map(id, variables)) != list(map(id, self._variables)):
-            # LoRA gives the model other variables than the programs read.
+            # LoRA and quantization give the model other variables than the programs read.
             self._programs.clear()
             self._variables = variables
         if key not in self._programs:

@@ -7,7 +7,7 @@ from nextword.layers.experts import Experts
 from nextword.layers.feed_forward import FeedForward
 from nextword.layers.layer import Layer, WeightSource, initialize_from
 from nextword.layers.linear import Linear
-from nextword.layers.matrix import LowRankUpdate, Matrix
+from nextword.layers.matrix import LowRankUpdate, Matrix, held_as
 from nextword.layers.normalization import Normalization, norm_layer
 from nextword.layers.rotary_config import (
     LinearScaling,
@@ -41,6 +41,7 @@ __all__ = [
     "TokenEmbedding",
     "TransformerLayer",
     "WeightSource",
+    "held_as",
     "initialize_from",
     "norm_layer",
     "rotary_scaling",

@@ -1,7 +1,11 @@
-"""`Matrix`: the matrix of a layer, and the low-rank update of it that LoRA trains."""
+"""`Matrix`: the matrix of a layer, how it is held, and the low-rank update that LoRA trains."""
 
+import contextlib
+import contextvars
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -10,6 +14,25 @@ from keras import ops
 
 from nextword.layers.layer import Layer
 from nextword.ops import linear
+from nextword.quantization import FLOAT, Part, WeightFormat
+
+_formats: contextvars.ContextVar[Mapping[str, WeightFormat]] = contextvars.ContextVar(
+    "formats", default=MappingProxyType({})
+)
+
+
+@contextlib.contextmanager
+def held_as(formats: Mapping[str, WeightFormat]) -> Iterator[None]:
+    """Let matrices that are made in this context be held in other formats than floats.
+
+    Args:
+        formats: path of each such matrix to its format.
+    """
+    token = _formats.set(formats)
+    try:
+        yield
+    finally:
+        _formats.reset(token)
 
 
 @dataclass(frozen=True)
@@ -57,16 +80,17 @@ class LowRankUpdate:
 class Matrix:
     """A matrix `[out, in]` that a layer projects with, or looks rows up in.
 
-    Its variables belong to the layer and bear the layer's path.
+    It is held as floats, or packed. The variables belong to the layer and bear the layer's path.
 
     Args:
         layer: the layer, while it is built.
-        name: name of the variable.
+        name: name of the matrix, which its variable has where it is held in one.
         shape: `(out, in)`.
 
     Attributes:
         shape: as given.
-        variable: the matrix without its update.
+        form: how the matrix is held.
+        variables: what holds it, by the names of the format's parts.
         update: the low-rank update that is trained instead of it, or None.
     """
 
@@ -74,14 +98,13 @@ class Matrix:
         self._layer = layer
         self._name = name
         self.shape = shape
-        self.variable = layer.add_weight(
-            name=name, shape=shape, initializer=keras.initializers.RandomNormal(stddev=0.02)
-        )
+        self.form = _formats.get().get(self.path, FLOAT)
+        self.variables = self._add_variables({})
         self.update: LowRankUpdate | None = None
 
     @property
     def path(self) -> str:
-        """The path of the variable."""
+        """The path of the matrix, which is that of its values."""
         return f"{self._layer.path}/{self._name}"
 
     def apply(self, inputs: Any, bias: Any | None = None) -> Any:
@@ -94,8 +117,10 @@ class Matrix:
         Returns:
             Float tensor of shape `[..., out]`.
         """
-        outputs = linear(inputs, self.variable, bias)
-        return outputs if self.update is None else outputs + self.update.apply(inputs)
+        outputs = self.form.apply(inputs, self.variables)
+        if self.update is not None:
+            outputs = outputs + self.update.apply(inputs)
+        return outputs if bias is None else ops.add(outputs, bias)
 
     def rows(self, indices: Any) -> Any:
         """Return some rows.
@@ -106,10 +131,23 @@ class Matrix:
         Returns:
             Float tensor of shape `[..., in]`.
         """
-        rows = ops.take(self.variable, indices, axis=0)
+        rows = ops.cast(self.form.rows(indices, self.variables), self._layer.compute_dtype)
         if self.update is None:
             return rows
         return rows + ops.cast(self.update.rows(indices), rows.dtype)
+
+    def quantize(self, form: WeightFormat) -> None:
+        """Hold the matrix in another format from now on; its update stays as it is.
+
+        Args:
+            form: the format.
+        """
+        parts = form.quantize(self._dequantized())
+        with self._layer.unlocked():
+            for variable in self.variables.values():
+                self._layer._untrack_variable(variable)
+            self.form = form
+            self.variables = self._add_variables(parts)
 
     def enable_lora(self, rank: int, alpha: float) -> None:
         """Add a low-rank update, zero at first, and freeze the matrix itself.
@@ -127,7 +165,55 @@ class Matrix:
                 b=self._add_factor("b", (rows, rank), "zeros"),
                 alpha=alpha,
             )
-        self.variable.trainable = False
+        for variable in self.variables.values():
+            variable.trainable = False
+
+    def merged(self) -> dict[str, np.ndarray]:
+        """Return what holds the matrix with its update, by the paths of the variables."""
+        if self.update is None:
+            parts = {name: _to_numpy(variable) for name, variable in self.variables.items()}
+        else:
+            a, b = map(_to_numpy, self.update.factors)
+            update = np.float32(self.update.scale) * (b @ a)
+            parts = dict(self.form.quantize(self._dequantized() + update))
+        return {
+            f"{self._layer.path}/{self._variable_name(part)}": value.astype(
+                self.variables[part].dtype, copy=False
+            )
+            for part, value in parts.items()
+        }
+
+    def _dequantized(self) -> np.ndarray:
+        parts = {name: _to_numpy(variable) for name, variable in self.variables.items()}
+        return self.form.dequantize(parts)
+
+    def _add_variables(self, values: Mapping[str, np.ndarray]) -> dict[str, keras.Variable]:
+        """Add the variables that hold the matrix.
+
+        Args:
+            values: their values by part, or nothing for random ones.
+        """
+        return {
+            name: self._layer.add_weight(
+                name=self._variable_name(name),
+                shape=part.shape,
+                initializer=self._initializer(part, values.get(name)),
+                dtype=part.dtype,
+                trainable=self.form is FLOAT,
+                autocast=self.form is FLOAT,
+            )
+            for name, part in self.form.parts(self.shape).items()
+        }
+
+    def _initializer(self, part: Part, value: np.ndarray | None) -> Any:
+        if value is not None:
+            return lambda shape, dtype: value
+        if part.dtype is None:
+            return keras.initializers.RandomNormal(stddev=0.02)
+        return "zeros" if part.dtype == "int8" else "ones"
+
+    def _variable_name(self, part: str) -> str:
+        return self._name if part == "values" else f"{self._name}_{part}"
 
     def _add_factor(self, name: str, shape: tuple[int, int], initializer: Any) -> keras.Variable:
         return self._layer.add_weight(
@@ -138,10 +224,6 @@ class Matrix:
             autocast=False,
         )
 
-    def merged(self) -> np.ndarray:
-        """Return the matrix with its update, in the dtype of the matrix."""
-        value = np.asarray(ops.convert_to_numpy(self.variable))
-        if self.update is not None:
-            a, b = map(ops.convert_to_numpy, self.update.factors)
-            value = value.astype("float32") + np.float32(self.update.scale) * (b @ a)
-        return value.astype(self.variable.dtype, copy=False)
+
+def _to_numpy(variable: keras.Variable) -> np.ndarray:
+    return np.asarray(ops.convert_to_numpy(variable))

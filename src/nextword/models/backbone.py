@@ -17,10 +17,13 @@ from nextword.layers import (
     PositionEmbedding,
     TokenEmbedding,
     TransformerLayer,
+    held_as,
     norm_layer,
 )
-from nextword.models import lora, lora_files
+from nextword.models import lora, lora_files, quantizing
+from nextword.models.matrices import modes
 from nextword.presets.class_presets import ClassPresets
+from nextword.quantization import FORMATS
 
 
 class Backbone(keras.Model):
@@ -67,6 +70,10 @@ class Backbone(keras.Model):
             [*own, *(common[name] for name in ("dtype", "name", "trainable"))]
         )
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        model: Self = quantizing.without_wrapper(super().__new__(cls, *args, **kwargs))
+        return model
+
     def __init__(
         self,
         *args: Any,
@@ -83,6 +90,11 @@ class Backbone(keras.Model):
         arguments.apply_defaults()
         config = self.describe(**arguments.arguments)
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
+        if policy.quantization_mode is not None:
+            raise ValueError(
+                "`dtype` must be that of the floats; call `quantize` on the model that is made. "
+                f"Received: dtype={policy.name!r}."
+            )
         token_embedding = TokenEmbedding(
             config.vocabulary_size,
             config.hidden_dim,
@@ -322,23 +334,54 @@ class Backbone(keras.Model):
         """
         lora_files.load_lora_weights(self, Path(filepath))
 
+    def quantize(self, mode: str | None = None, config: Any = None, filters: Any = None) -> None:
+        """Round the weights of all linear layers and of the token embedding to fewer bits.
+
+        With "int8" each row of a matrix becomes integers of 8 bits and a float32 scale, and inputs
+        are rounded to 8 bits, too, token by token: what Keras and KerasHub compute, on a float32
+        model number by number. Experts stay as they are, as in KerasHub. The rounded weights do not
+        train; LoRA on top of them does.
+
+        Args:
+            mode: "int8".
+            config: None, or a `keras.quantizers.Int8QuantizationConfig` with its defaults.
+            filters: which layers to quantize: a regular expression that is looked for in their
+                names, here or in KerasHub, a list of such, or a function of a layer; all by
+                default.
+
+        Raises:
+            TypeError: `filters` has the wrong type.
+            ValueError: there is no such mode or layer, or the backbone has been quantized before.
+
+        Example:
+        ```python
+        backbone = nextword.models.Backbone.from_preset(directory)
+        backbone.quantize("int8")
+        ```
+        """
+        quantizing.quantize(self, mode, config, filters)
+        self._post_quantize(mode)
+
     def get_config(self) -> dict[str, Any]:
+        packed = modes(self)
         ranks = {path: [u.rank, u.alpha] for path, u in lora.adapters(self).items()}
         return {
             "name": self.name,
             "trainable": self.trainable,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             **self._arguments,
+            **({"quantization": packed} if packed else {}),
             **({"lora": ranks} if ranks else {}),
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
         config = dict(config)
-        ranks = config.pop("lora", {})
+        packed, ranks = config.pop("quantization", {}), config.pop("lora", {})
         if isinstance(config.get("dtype"), dict):
             config["dtype"] = keras.dtype_policies.deserialize(config["dtype"])
-        backbone = cls(**config)
+        with held_as({path: FORMATS[mode] for path, mode in packed.items()}):
+            backbone = cls(**config)
         if ranks:
             lora.adapt(backbone, ranks)
         return backbone

@@ -11,6 +11,7 @@ from nextword.errors import PresetError
 from nextword.layers import DecoderConfig, WeightSource
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.weight_table import WeightTable
+from nextword.quantization import WeightFormat
 
 if TYPE_CHECKING:
     from nextword.models.task import Task
@@ -41,6 +42,7 @@ class StoredFormat:
         weights: the table of where each variable is stored.
         ignored: regular expressions of stored tensors that are no weights of the backbone.
         head: finds the head of a model of the family's task, None where the checkpoint holds none.
+        packed: which matrices of an opened checkpoint stay packed, and how, by their paths.
     """
 
     architectures: tuple[str, ...]
@@ -48,6 +50,7 @@ class StoredFormat:
     weights: Callable[[Checkpoint, DecoderConfig], WeightTable]
     ignored: tuple[str, ...] = ()
     head: "Callable[[Checkpoint, type[Task]], StoredHead | None]" = lambda *_: None
+    packed: Callable[[Checkpoint, WeightTable], Mapping[str, WeightFormat]] = lambda *_: {}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from nextword.layers import initialize_from
+from nextword.layers import held_as, initialize_from
 from nextword.models.backbone import Backbone
 from nextword.models.family import Family, StoredFormat
 from nextword.presets import PresetError
@@ -61,5 +61,5 @@ def load_backbone(
     is_long = elements >= _ELEMENTS_WORTH_A_BAR
     with progress_bar("Loading weights", elements, worth_showing=is_long) as advance:
         weights = CheckpointWeights(checkpoint, table, ignored=stored.ignored, on_read=advance)
-        with initialize_from(weights):
+        with initialize_from(weights), held_as(stored.packed(checkpoint, table)):
             return backbone_cls(**arguments)

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nextword.errors import did_you_mean
-from nextword.layers import Linear, LowRankUpdate, Matrix, TokenEmbedding
-from nextword.models.family import all_families
+from nextword.errors import PresetError, did_you_mean
+from nextword.layers import LowRankUpdate, Matrix
+from nextword.models.family import family_of
 from nextword.models.formats.keras_layers import LAYER_PATHS, layer_aliases
+from nextword.models.matrices import matrix_layers
 
 if TYPE_CHECKING:
     from nextword.models.backbone import Backbone
@@ -60,7 +61,7 @@ def adapt(backbone: "Backbone", ranks: Mapping[str, tuple[int, float]]) -> None:
 
 
 def adaptable_matrices(backbone: "Backbone") -> dict[str, Matrix]:
-    """Return the matrices that can be adapted, by the paths of their variables."""
+    """Return the matrices that can be adapted, by path."""
     return {path: layer.matrices[0] for path, layer in _adaptable_layers(backbone).items()}
 
 
@@ -78,23 +79,17 @@ def weights_without_adapters(backbone: "Backbone") -> dict[str, Any]:
 
 def keras_format_of(backbone: "Backbone") -> "KerasFormat | None":
     """Return how KerasHub stores the family of a backbone, or None where that is not known."""
-    from nextword.models.formats.keras import KerasFormat  # which needs the backbone
+    from nextword.models.formats.keras import preset_format  # which needs the backbone
 
-    for family in all_families().values():
-        stored = family.formats.get("keras")
-        if isinstance(backbone, family.task.backbone_cls) and isinstance(stored, KerasFormat):
-            return stored
-    return None
+    try:
+        return preset_format(family_of(backbone))
+    except PresetError:
+        return None
 
 
 def _adaptable_layers(backbone: "Backbone") -> dict[str, Any]:
     """Return the layers that can be adapted, by the paths of their matrices."""
-    layers = backbone._flatten_layers(include_self=False)
-    return {
-        layer.matrices[0].path: layer
-        for layer in layers
-        if isinstance(layer, Linear | TokenEmbedding)
-    }
+    return {layer.matrices[0].path: layer for layer in matrix_layers(backbone)}
 
 
 def _layer_names(backbone: "Backbone", targets: Any) -> set[str]:

@@ -5,6 +5,7 @@ them, in a group that KerasHub does not look at, is every variable that was trai
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from nextword.models.lora import adapt, adaptable_matrices, adapters, keras_form
 from nextword.models.task_weights import as_array
 from nextword.presets.directories import replaced_file
 from nextword.presets.h5_files import read_h5_header, write_h5_files
-from nextword.presets.stored_tensors import StoredTensors
+from nextword.presets.stored_tensors import StoredTensors, check_finite
 
 if TYPE_CHECKING:
     from nextword.models.backbone import Backbone
@@ -37,6 +38,13 @@ class _Trained:
 
     factors: dict[str, Factors] = field(default_factory=dict)
     others: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield every array and the path that it belongs to."""
+        for path, factors in self.factors.items():
+            yield path, factors.a
+            yield path, factors.b
+        yield from self.others.items()
 
 
 def save_lora_weights(backbone: "Backbone", path: Path, *, for_keras_hub: bool) -> None:
@@ -62,6 +70,8 @@ def load_lora_weights(backbone: "Backbone", path: Path) -> None:
     """Load what was trained; see `Backbone.load_lora_weights`."""
     stored = StoredTensors(str(path), read_h5_header(path))
     trained = _read(backbone, stored)
+    for name, value in trained.arrays():
+        check_finite(np.ascontiguousarray(value), f"What {stored.name!r} has for {name!r}")
     updates = adapters(backbone)
     wanted = {p: (len(f.a), f.alpha) for p, f in trained.factors.items()}
     if updates:

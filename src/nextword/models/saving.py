@@ -22,7 +22,9 @@ from nextword.models.formats.keras_objects import (
     serialized_task,
     serialized_tokenizer,
 )
-from nextword.models.lora import adaptable_matrices, weights_without_adapters
+from nextword.models.formats.keras_quantization import with_scales
+from nextword.models.lora import weights_without_adapters
+from nextword.models.matrices import matrices, modes
 from nextword.models.task_weights import as_array
 from nextword.presets.directories import replaced_directory
 from nextword.presets.keras import GIGABYTE, SHARD_INDEX, TASK_WEIGHTS, WEIGHTS, write_weights
@@ -53,7 +55,7 @@ _TASK_FILES = {TASK, TASK_WEIGHTS}
 _PRESET_FILES = _BACKBONE_FILES | _PREPROCESSOR_FILES | _TASK_FILES
 # Files that people put beside a preset and that say nothing of what the model computes.
 _BYSTANDERS = {"README.md", "LICENSE", ".gitattributes"}
-_ITEM_SIZES = {"float32": 4, "float16": 2, "bfloat16": 2}
+_ITEM_SIZES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 
 
 class PresetWriter:
@@ -125,16 +127,20 @@ class PresetWriter:
 
     def _write_backbone(self, new: Path, backbone: "Backbone", max_bytes: float | None) -> None:
         variables = weights_without_adapters(backbone)
-        matrices = adaptable_matrices(backbone)
+        merged = matrices(backbone)
         table = self._stored.table(backbone.config)
+        table = with_scales(table, modes(backbone), self._stored.einsum)
         if unknown := variables.keys() ^ table.keys():
             raise PresetError(f"A preset has no place for the variable {min(unknown)!r}.")
         sizes: dict[str, int] = {}
         for path, place in table.items():
             sizes[place.name] = sizes.get(place.name, 0) + _size(variables[path])
+        ready: dict[str, np.ndarray] = {}
 
         def value(path: str) -> np.ndarray:
-            return matrices[path].merged() if path in matrices else as_array(variables[path])
+            if path in merged:
+                ready.update(merged[path].merged())  # the scale, too, which is asked for next
+            return ready.pop(path) if path in ready else as_array(variables[path])
 
         tensors = stored_tensors(table, value)
         write_weights(new, tensors, sizes, max_bytes)
@@ -253,8 +259,8 @@ def _as_json(value: Any) -> Any:
 def _size(variable: Any) -> int:
     if variable.dtype not in _ITEM_SIZES:
         raise PresetError(
-            f"Only weights in float32, float16 and bfloat16 can be saved as a preset. Received: "
-            f"{variable.path!r} in {variable.dtype}."
+            "Only weights in float32, float16, bfloat16 and int8 can be saved as a preset. "
+            f"Received: {variable.path!r} in {variable.dtype}."
         )
     return math.prod(variable.shape) * _ITEM_SIZES[variable.dtype]
 

@@ -10,6 +10,7 @@ import keras
 
 from nextword.errors import PresetError
 from nextword.layers import initialize_from
+from nextword.models import quantizing
 from nextword.models.backbone import Backbone
 from nextword.models.family import family_of
 from nextword.models.formats.keras import preset_format
@@ -47,6 +48,10 @@ class Task(PipelineModel):
 
     backbone: Backbone
     preprocessor: Any
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        model: Self = quantizing.without_wrapper(super().__new__(cls, *args, **kwargs))
+        return model
 
     @classmethod
     def from_preset(cls, preset: Any, load_weights: bool = True, **kwargs: Any) -> Self:
@@ -134,6 +139,19 @@ class Task(PipelineModel):
 
         writer = PresetWriter(backbone=self.backbone, preprocessor=self.preprocessor, task=self)
         writer.write(preset_dir, max_shard_size=max_shard_size, overwrite=overwrite)
+
+    def quantize(self, mode: str | None = None, config: Any = None, filters: Any = None) -> None:
+        """Round the weights of the backbone to fewer bits; see `Backbone.quantize`.
+
+        Example:
+        ```python
+        lm = nextword.models.CausalLM.from_preset(directory)
+        lm.quantize("int8")
+        ```
+        """
+        self.backbone.quantize(mode, config, filters)
+        self.train_function = self.test_function = self.predict_function = None
+        self._post_quantize(mode)
 
     def has_task_weights(self) -> bool:
         """Return whether the model has weights that are not the backbone's."""

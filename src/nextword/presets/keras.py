@@ -44,7 +44,7 @@ class KerasCheckpoint(StoredTensors):
 
     Raises:
         PresetError: a file is missing, damaged, or not what KerasHub writes, or the weights are
-            quantised.
+            quantised otherwise than to int8.
     """
 
     format = "keras"
@@ -54,6 +54,7 @@ class KerasCheckpoint(StoredTensors):
         backbone = read_serialized(source.path(CONFIG))
         self.architecture = backbone.class_name
         self.config: Mapping[str, Any] = backbone.config
+        self._is_quantized = False
         self._policy = self._read_policy()
         super().__init__(source.name, self._stored() if weights else [])
 
@@ -62,24 +63,39 @@ class KerasCheckpoint(StoredTensors):
         """The dtype of most elements of the matrices, or the mixed policy that they were saved in.
 
         A mixed policy computes in another dtype than it stores, which the tensors cannot tell.
-        Without tensors the policy is all there is to go by.
+        Without tensors, or with few in floats, the policy is all there is to go by.
         """
-        known = _MIXED if self._tensors else (*_MIXED, *FLOATS)
+        has_floats = self._tensors and not self._is_quantized
+        known = _MIXED if has_floats else (*_MIXED, *FLOATS)
         return self._policy if self._policy and self._policy in known else super().dtype
 
     def _read_policy(self) -> str | None:
         policy = self.config.get("dtype")
+        if isinstance(policy, Mapping) and policy.get("class_name") == "DTypePolicyMap":
+            settings = policy.get("config")
+            settings = settings if isinstance(settings, Mapping) else {}
+            self._check_modes(settings.get("policy_map"))
+            self._is_quantized = True
+            policy = settings.get("default_policy")
         if policy is None or isinstance(policy, str):
             return policy
         kind = policy.get("class_name") if isinstance(policy, Mapping) else None
-        settings = policy.get("config") if isinstance(policy, Mapping) else None
-        name = settings.get("name") if isinstance(settings, Mapping) else None
+        name = _setting(policy, "name")
         if kind != "DTypePolicy" or not isinstance(name, str):
-            raise PresetError(
-                f"The weights of {show(self.source.name)} must be float32, float16 or bfloat16. "
-                f"Received: a dtype of the kind {show(str(kind))}, by {CONFIG}."
-            )
+            raise self._refused(f"a dtype of the kind {show(str(kind))}")
         return name
+
+    def _check_modes(self, policies: Any) -> None:
+        """Check that the layers which the preset says are quantised are so in a known way."""
+        for policy in policies.values() if isinstance(policies, Mapping) else [policies]:
+            if (mode := _setting(policy, "mode")) != "int8":
+                raise self._refused(f"weights quantised as {show(str(mode))}")
+
+    def _refused(self, received: str) -> PresetError:
+        return PresetError(
+            f"The weights of {show(self.source.name)} must be float32, float16, bfloat16 or int8. "
+            f"Received: {received}, by {CONFIG}."
+        )
 
     def _stored(self) -> list[StoredTensor]:
         weights = self.source.find(WEIGHTS)
@@ -122,6 +138,12 @@ class KerasTaskWeights(StoredTensors):
     def __init__(self, path: Path, architecture: str) -> None:
         super().__init__(str(path), read_h5_header(path))
         self.architecture = architecture
+
+
+def _setting(serialized: Any, name: str) -> Any:
+    """Return an argument of a serialized object, or None where there is none."""
+    config = serialized.get("config") if isinstance(serialized, Mapping) else None
+    return config.get(name) if isinstance(config, Mapping) else None
 
 
 def _shards_by_group(index: Mapping[str, Any], name: str) -> dict[str, list[str]]:

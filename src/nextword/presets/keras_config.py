@@ -97,6 +97,33 @@ def serialized_dtype(name: str) -> dict[str, Any]:
     }
 
 
+def serialized_policies(name: str, modes: Mapping[str, str]) -> dict[str, Any]:
+    """Return the dtype policy of a model some of whose layers are quantized.
+
+    Args:
+        name: the policy of the others.
+        modes: path of each quantized layer to what Keras calls its mode, such as "int8".
+    """
+    # Without a name of its own, the model takes Keras' global policy, as KerasHub's do.
+    own = None if name == "float32" else name
+    policies = {
+        path: _serialized_policy("QuantizedDTypePolicy", {"mode": mode, "source_name": own})
+        for path, mode in modes.items()
+    }
+    default = None if own is None else serialized_dtype(own)
+    config = {"default_policy": default, "policy_map": policies}
+    return _serialized_policy("DTypePolicyMap", config)
+
+
+def _serialized_policy(class_name: str, config: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "module": "keras.dtype_policies",
+        "class_name": class_name,
+        "config": config,
+        "registered_name": None,
+    }
+
+
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a file as KerasHub formats its own."""
     path.write_text(json.dumps(value, indent=4), encoding="utf-8")

@@ -20,8 +20,9 @@ _DTYPES = {
     "F32": np.dtype(np.float32),
     "F16": np.dtype(np.float16),
     "BF16": np.dtype(ml_dtypes.bfloat16),
+    "I8": np.dtype(np.int8),
 }
-FLOATS = tuple(dtype.name for dtype in _DTYPES.values())
+FLOATS = tuple(dtype.name for dtype in _DTYPES.values() if dtype != np.int8)
 
 
 def check_finite(values: np.ndarray, what: str) -> None:
@@ -43,7 +44,7 @@ def check_finite(values: np.ndarray, what: str) -> None:
         ...
         nextword.errors.PresetError: The tensor 'w' must hold finite numbers. Received: -inf.
     """
-    if values.dtype not in _DTYPES.values() or not values.size:
+    if values.dtype.name not in FLOATS or not values.size:
         return
     size = values.dtype.itemsize
     infinity = int(np.array(np.inf, values.dtype).view(f"i{size}"))
@@ -66,7 +67,8 @@ class StoredTensor:
         offset: where in the file it starts, in bytes. The reader of the file's header has checked
             that the tensor ends within the file.
         shape: its shape, outermost dimension first.
-        encoding: how its numbers are stored: "F32", "F16", "BF16", or what the file calls it.
+        encoding: how its numbers are stored: "F32", "F16", "BF16", "I8", or what the file calls
+            it.
     """
 
     name: str
@@ -131,10 +133,10 @@ class StoredTensors:
 
     @property
     def dtype(self) -> str:
-        """The name of the dtype in which `tensor` returns most elements of the matrices."""
+        """The name of the dtype in which `tensor` returns most elements of the float matrices."""
         elements: Counter[str] = Counter()
         for tensor in self._tensors.values():
-            if tensor.dtype is not None and len(tensor.shape) >= 2:
+            if tensor.dtype not in (None, np.int8) and len(tensor.shape) >= 2:
                 elements[tensor.dtype.name] += math.prod(tensor.shape)
         return elements.most_common(1)[0][0] if elements else "float32"
 
@@ -150,6 +152,14 @@ class StoredTensors:
         """
         return self._find(name).shape
 
+    def encoding(self, name: str) -> str:
+        """Return how the numbers of a tensor are stored, such as "BF16" or "I8".
+
+        Raises:
+            PresetError: there is no such tensor.
+        """
+        return self._find(name).encoding
+
     def tensor(self, name: str) -> np.ndarray:
         """Return a tensor.
 
@@ -157,8 +167,8 @@ class StoredTensors:
             name: one of `tensor_names()`.
 
         Returns:
-            The array, in the stored dtype if that is float32, float16 or bfloat16 (from
-            `ml_dtypes`), then memory-mapped, copy-on-write; in float32 if it had to be dequantised.
+            The array, in the stored dtype if that is float32, float16, bfloat16 (from `ml_dtypes`)
+            or int8, then memory-mapped, copy-on-write; in float32 if it had to be dequantised.
 
         Raises:
             PresetError: there is no such tensor, or its encoding cannot be read.

@@ -41,13 +41,13 @@ class Transposed:
 
 @dataclass(frozen=True)
 class SwappedAxes:
-    """Stored with its first two axes in the other order."""
+    """A kernel of three axes stored with the first two in the other order; a bias as it is."""
 
     def read(self, tensor: np.ndarray) -> np.ndarray:
-        return tensor.swapaxes(0, 1)
+        return tensor.swapaxes(0, 1) if tensor.ndim > 2 else tensor
 
     def write(self, value: np.ndarray) -> np.ndarray:
-        return value.swapaxes(0, 1)
+        return self.read(value)
 
 
 @dataclass(frozen=True)
@@ -179,6 +179,23 @@ class GroupedHeads:
         parts = np.split(value, [len(value) - 2 * keys, len(value) - keys])
         shape = (self.num_groups, -1, self.head_dim, *value.shape[1:])
         return np.concatenate([part.reshape(shape) for part in parts], 1).reshape(value.shape)
+
+
+@dataclass(frozen=True)
+class LeadingAxes:
+    """Stored with axes of length 1 before its own, which are not held.
+
+    Args:
+        count: number of the axes.
+    """
+
+    count: int
+
+    def read(self, tensor: np.ndarray) -> np.ndarray:
+        return tensor.reshape(tensor.shape[self.count :])
+
+    def write(self, value: np.ndarray) -> np.ndarray:
+        return value.reshape((1,) * self.count + value.shape)
 
 
 @dataclass(frozen=True)
@@ -416,6 +433,11 @@ class CheckpointWeights:
             raise PresetError(
                 f"The tensor {stored.name!r} of {self._checkpoint.name} must give {path!r} the "
                 f"shape {tuple(shape)}. Received: shape {value.shape}."
+            )
+        if (value.dtype == np.int8) != (dtype == "int8"):
+            raise PresetError(
+                f"The tensor {stored.name!r} of {self._checkpoint.name} must hold {path!r} in "
+                f"{dtype}. Received: {value.dtype.name}."
             )
         self._on_read(value.size)
         with np.errstate(over="ignore"):  # what is too large for the dtype is found below

@@ -10,6 +10,7 @@ from nextword.models.backbone import Backbone
 from nextword.models.family import Family, StoredFormat, StoredHead
 from nextword.models.formats.decoder_tables import decoder_table
 from nextword.models.formats.keras import KerasClasses, keras_format
+from nextword.models.formats.keras_layers import LAYER_PATHS
 from nextword.models.formats.transformers import activation, decoder_prefix
 from nextword.models.task import Task
 from nextword.models.text_classifier import TextClassifier
@@ -162,6 +163,14 @@ KERAS_NAMES = {
     "feed_forward/feed_forward_output": f"{_KERAS_LAYER}/_feedforward_output_dense",
     "pooled_dense": "layers/dense",
 }
+_KERAS_PATHS = {
+    **{
+        ours: theirs.replace("/self_attention/", "/self_attention_layer/")
+        for ours, theirs in LAYER_PATHS.items()
+    },
+    "segment_embedding": "segment_embedding",
+    "pooled_dense": "pooled_dense",
+}
 
 
 def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -249,6 +258,7 @@ FAMILY = Family(
             BertBackbone,
             KERAS_NAMES,
             KerasClasses(prefix="Bert", module="bert", tokenizer_cls=BertTokenizer),
+            paths=_KERAS_PATHS,
             head={"logits": "layers/dense"},
         ),
     },

@@ -291,6 +291,7 @@ FAMILY = Family(
             KerasClasses(prefix="Gemma", module="gemma", tokenizer_cls=GemmaTokenizer),
             laid_out=_keras_query_key_value,
             paths=_KERAS_PATHS,
+            einsum=[path for path in _KERAS_PATHS if path.startswith("feed_forward/")],
             harmless=("context_length",),
             unheeded=("query_head_dim_normalize", "layer_norm_epsilon"),
         ),

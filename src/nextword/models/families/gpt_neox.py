@@ -246,6 +246,7 @@ FAMILY = Family(
             KerasClasses(prefix="GPTNeoX", module="gpt_neo_x", tokenizer_cls=GPTNeoXTokenizer),
             laid_out=_keras_query_key_value,
             paths=_KERAS_PATHS,
+            einsum=["self_attention/attention_output"],
         ),
     },
 )

@@ -157,7 +157,8 @@ _KERAS_NAMES = {
 _KERAS_PATHS = {
     **LAYER_PATHS,
     "feed_forward/router": (
-        "transformer_layer_{i}/mixtral_sparse_moe_block/sparse_feedforward_gate_dense"
+        # Its number goes on through all models of a process. To Keras, paths may be patterns.
+        r"transformer_layer_{i}/mixtral_sparse_moe_block(_\d+)?/sparse_feedforward_gate_dense"
     ),
 }
 

@@ -20,6 +20,7 @@ from nextword.models.family import Family, StoredFormat, all_families
 from nextword.models.formats.decoder_tables import LayerNames, decoder_table
 from nextword.models.formats.keras_head import NO_WEIGHTS, head_table, stored_head
 from nextword.models.formats.keras_layers import LAYER_PATHS
+from nextword.models.formats.keras_quantization import int8_matrices, with_scales
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader, keras_settings
 from nextword.presets.weight_table import (
@@ -111,6 +112,7 @@ class KerasFormat(StoredFormat):
             their own.
         backbone_cls: the family's backbone.
         paths: what KerasHub calls the layers, see `LAYER_PATHS`.
+        einsum: see `with_scales`.
         harmless: arguments that KerasHub does not have and that change nothing it computes.
         unheeded: arguments that KerasHub has and does not heed where they are neither None nor
             their default.
@@ -121,6 +123,7 @@ class KerasFormat(StoredFormat):
     head_table: WeightTable
     backbone_cls: type[Backbone]
     paths: Mapping[str, str]
+    einsum: tuple[str, ...] = ()
     harmless: tuple[str, ...] = ()
     unheeded: tuple[str, ...] = ()
 
@@ -164,7 +167,9 @@ class KerasFormat(StoredFormat):
             names of those among them by which KerasHub would go wrong.
         """
         arguments = backbone.get_config()
-        arguments.pop("lora", None)  # which is merged into the weights
+        # What LoRA has trained is merged into the weights, and these tell that they are int8.
+        arguments.pop("lora", None)
+        arguments.pop("quantization", None)
         parameters = inspect.signature(self.backbone_cls.describe).parameters
         described = {name: arguments[name] for name in parameters}
         for name, parameter in parameters.items():
@@ -205,6 +210,7 @@ def keras_format(
     laid_out: Callable[[DecoderConfig], LayerNames] = lambda _: {},
     paths: Mapping[str, str] = LAYER_PATHS,
     head: Mapping[str, str] | None = None,
+    einsum: Iterable[str] = (),
     harmless: Iterable[str] = (),
     unheeded: Iterable[str] = (),
     ignored: Iterable[str] = (),
@@ -223,6 +229,7 @@ def keras_format(
             than layers of Keras are, with their layouts.
         paths: see `KerasFormat`.
         head: paths of the linear layers of a model beside its backbone's, in their own file.
+        einsum: see `KerasFormat`.
         harmless: see `KerasFormat`.
         unheeded: see `KerasFormat`.
         ignored: regular expressions of stored tensors that are no weights.
@@ -234,17 +241,26 @@ def keras_format(
         known = inspect.signature(backbone_cls.describe).parameters
         # KerasHub itself forgets to save this one.
         if stored and "tie_word_embeddings" in known.keys() - checkpoint.config.keys():
-            found["tie_word_embeddings"] = f"{names['token_embedding']}/vars/1" not in stored
+            prefix = f"{names['token_embedding']}/vars/"
+            own = [name for name in stored if name.startswith(prefix)]
+            # The scales of int8 matrices have one axis.
+            matrices = [name for name in own if len(checkpoint.shape(name)) == 2]
+            found["tie_word_embeddings"] = len(matrices) == 1
         return found
 
     def table(config: DecoderConfig) -> WeightTable:
         return keras_table(config, {**names, **laid_out(config)})
 
+    def weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+        in_floats = table(config)
+        return with_scales(in_floats, int8_matrices(checkpoint, in_floats), tuple(einsum))
+
     stored = head_table(head or {})
     return KerasFormat(
         architectures=tuple(dict.fromkeys(each.name_of("Backbone") for each in classes)),
         arguments=arguments,
-        weights=lambda _, config: table(config),
+        weights=weights,
+        packed=int8_matrices,
         ignored=(*NO_WEIGHTS, *ignored),
         head=lambda checkpoint, task: stored_head(checkpoint, task, classes, stored),
         classes=classes,
@@ -252,6 +268,7 @@ def keras_format(
         head_table=stored,
         backbone_cls=backbone_cls,
         paths=paths,
+        einsum=tuple(einsum),
         harmless=tuple(harmless),
         unheeded=tuple(unheeded),
     )

@@ -43,6 +43,19 @@ def layer_aliases(paths: Mapping[str, str]) -> dict[str, set[str]]:
     return names
 
 
+def keras_names(paths: Mapping[str, str]) -> dict[str, str]:
+    """Return the names that layers have here, and what KerasHub calls them.
+
+    Args:
+        paths: see `LAYER_PATHS`.
+
+    Example:
+    >>> keras_names({"feed_forward/gate": "transformer_layer_{i}/feedforward_gate_dense"})
+    {'gate': 'feedforward_gate_dense'}
+    """
+    return {_last(ours): _last(theirs) for ours, theirs in paths.items()}
+
+
 def counted_layers(table: WeightTable) -> list[str]:
     """Return the layers of a KerasHub model that have weights, in the order of its count.
 

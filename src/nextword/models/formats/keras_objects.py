@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from nextword.errors import PresetError
 from nextword.models.formats.keras import KerasClasses, KerasFormat, snake_case
+from nextword.models.formats.keras_quantization import serialized_backbone_dtype
+from nextword.models.matrices import modes
 from nextword.presets.keras_config import (
     PREPROCESSOR,
     TOKENIZER,
@@ -30,7 +32,9 @@ def serialized_backbone(
         classes: KerasHub's classes to name.
     """
     config, _ = stored.arguments_to_save(backbone)
-    config["dtype"] = serialized_dtype(backbone.dtype_policy.name)
+    config["dtype"] = serialized_backbone_dtype(
+        backbone.dtype_policy.name, modes(backbone), stored.paths
+    )
     return _serialized(classes, "Backbone", config)
 
 

@@ -1,0 +1,9 @@
+"""Packed weight formats and their exact (de)quantisation."""
+
+from nextword.quantization.int8 import INT8
+from nextword.quantization.weight_format import FLOAT, Part, WeightFormat
+
+FORMATS: dict[str, WeightFormat] = {form.mode: form for form in (INT8,)}
+"""The formats of a packed matrix, by mode."""
+
+__all__ = ["FLOAT", "FORMATS", "INT8", "Part", "WeightFormat"]

@@ -1,0 +1,48 @@
+"""Weights of 8 bits with a scale for each output, computed with inputs of 8 bits.
+
+That is what Keras calls "int8", number by number: the absolute maximum of each row becomes 127.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from nextword.ops import int8_linear
+from nextword.ops.int8_linear import EPSILON, LARGEST
+from nextword.quantization.weight_format import Part
+
+
+class Int8Format:
+    """A matrix as int8 `values` and a float32 `scale` for each row, which divides them.
+
+    Example:
+    >>> parts = Int8Format().quantize(np.array([[0.5, -0.2, 0.0]], "float32"))
+    >>> parts["values"].tolist(), parts["scale"].round(3).tolist()
+    ([[127, -51, 0]], [254.0])
+    """
+
+    mode = "int8"
+
+    def parts(self, shape: tuple[int, int]) -> dict[str, Part]:
+        return {"values": Part(shape, "int8"), "scale": Part(shape[:1], "float32")}
+
+    def quantize(self, matrix: np.ndarray) -> dict[str, np.ndarray]:
+        largest = np.abs(matrix).max(axis=-1).astype("float32")
+        scale = np.float32(LARGEST) / (largest + np.float32(EPSILON))
+        values = np.rint(matrix * scale[:, None]).clip(-LARGEST, LARGEST)
+        return {"values": values.astype("int8"), "scale": scale}
+
+    def dequantize(self, parts: Mapping[str, np.ndarray]) -> np.ndarray:
+        return parts["values"].astype("float32") / parts["scale"][:, None]
+
+    def apply(self, inputs: Any, parts: Mapping[str, Any]) -> Any:
+        return int8_linear(inputs, parts["values"], parts["scale"])
+
+    def rows(self, indices: Any, parts: Mapping[str, Any]) -> Any:
+        values = ops.cast(ops.take(parts["values"], indices, axis=0), "float32")
+        return values / ops.expand_dims(ops.take(parts["scale"], indices, axis=0), -1)
+
+
+INT8 = Int8Format()

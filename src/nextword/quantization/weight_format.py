@@ -1,0 +1,83 @@
+"""How the matrix of a layer is held: as floats, or packed."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from keras import ops
+
+from nextword.ops import linear
+
+
+class Part(NamedTuple):
+    """One of the arrays that hold a matrix.
+
+    Attributes:
+        shape: its shape.
+        dtype: name of its dtype; None for that of the layer.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str | None
+
+
+class WeightFormat(Protocol):
+    """How a matrix `[out, in]` is held in arrays, which are called its parts.
+
+    Attributes:
+        mode: what `quantize` calls the format.
+    """
+
+    mode: str
+
+    def parts(self, shape: tuple[int, int]) -> dict[str, Part]:
+        """Return the parts of a matrix by name. One of them is "values"."""
+        ...
+
+    def quantize(self, matrix: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the parts that hold a float32 matrix, rounded to what they can hold."""
+        ...
+
+    def dequantize(self, parts: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the float32 matrix that parts hold."""
+        ...
+
+    def apply(self, inputs: Any, parts: Mapping[str, Any]) -> Any:
+        """Return `inputs @ matrix.T`.
+
+        Args:
+            inputs: float tensor of shape `[..., in]`.
+            parts: tensors by name.
+
+        Returns:
+            Tensor of shape `[..., out]` in the dtype of `inputs`.
+        """
+        ...
+
+    def rows(self, indices: Any, parts: Mapping[str, Any]) -> Any:
+        """Return the rows of the matrix with some indices, a float tensor `[..., in]`."""
+        ...
+
+
+class FloatFormat:
+    """A matrix as it is, in the dtype of the layer."""
+
+    mode = "float"
+
+    def parts(self, shape: tuple[int, int]) -> dict[str, Part]:
+        return {"values": Part(shape, None)}
+
+    def quantize(self, matrix: np.ndarray) -> dict[str, np.ndarray]:
+        return {"values": matrix}
+
+    def dequantize(self, parts: Mapping[str, np.ndarray]) -> np.ndarray:
+        return parts["values"].astype("float32")
+
+    def apply(self, inputs: Any, parts: Mapping[str, Any]) -> Any:
+        return linear(inputs, parts["values"])
+
+    def rows(self, indices: Any, parts: Mapping[str, Any]) -> Any:
+        return ops.take(parts["values"], indices, axis=0)
+
+
+FLOAT = FloatFormat()
