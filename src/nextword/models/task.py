@@ -145,7 +145,7 @@ class Task(PipelineModel):
 
         Example:
         ```python
-        lm = nextword.models.CausalLM.from_preset(directory)
+        lm = nextword.models.CausalLM.from_preset(directory, preprocessor=None)
         lm.quantize("int8")
         ```
         """
