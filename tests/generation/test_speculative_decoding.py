@@ -55,7 +55,7 @@ def test_greedy_tokens_are_the_same_with_a_draft(target: Engine, draft: Engine, 
     plain = run(target, requests, GreedySampler())
     tokens, statistics = run_counted(target, draft, requests, SpeculativeSampler(count))
     assert tokens == plain
-    assert 0.1 < statistics.acceptance_rate < 0.9  # both happen often5  # some guesses were right and some wrong
+    assert 0.1 < statistics.acceptance_rate < 0.95  # some guesses were right and some wrong
     assert statistics.drafted_tokens % count == 0
 
 
