@@ -96,6 +96,10 @@ class CausalLM(Task):
             weighted_metrics = [keras.metrics.SparseCategoricalAccuracy()]
         super().compile(optimizer=optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)
 
+    def quantize(self, mode: str | None = None, config: Any = None, filters: Any = None) -> None:
+        super().quantize(mode, config, filters)
+        self._engine = Engine(self.backbone)  # the old one's programs hold the weights in floats
+
     def get_compile_config(self) -> dict[str, Any]:
         return {**super().get_compile_config(), "sampler": samplers.serialize(self.sampler)}
 
