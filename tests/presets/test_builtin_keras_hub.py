@@ -111,6 +111,13 @@ def vars_of(backbone_cls: type) -> dict[str, dict]:
         "GPT2CausalLMPreprocessor",
         "GPT2Tokenizer",
         "Llama3Tokenizer",
+        "BertTextClassifier",
+        "BertTokenizer",
+        "GemmaCausalLM",
+        "MistralCausalLM",
+        "Phi3Backbone",
+        "QwenTokenizer",
+        "Qwen3CausalLMPreprocessor",
         "LlamaBackbone",  # of which Llama3Backbone is a subclass there
     ],
 )

@@ -13,6 +13,7 @@ from families.cases import CASES
 from hub_server import HubServer, directory_files
 from hub_uploads import GOOD_TOKEN
 from nextword.presets import PresetError
+from tiny_bert import classifier
 
 # From within the Hugging Face client, which hands a file to httpx by an old name.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -110,6 +111,20 @@ def test_kaggle_gets_a_new_version_every_time(logged_in: HubServer, preset: Path
         assert len(logged_in.models["me/tiny/keras/base"].versions) == version
     assert logged_in.models["me/tiny/keras/base"].versions == [directory_files(preset)] * 2
     assert_same_model(nextword.models.CausalLM.from_preset(f"{KAGGLE}/2"), lm)
+
+
+@pytest.mark.parametrize("uri", [HF, KAGGLE])
+def test_a_classifier_comes_back_with_its_head(
+    logged_in: HubServer, tmp_path: Path, uri: str
+) -> None:
+    model = classifier()
+    model.save_to_preset(tmp_path / "preset")
+    nextword.upload_preset(uri, tmp_path / "preset")
+    assert_same_model(nextword.models.TextClassifier.from_preset(uri), model)
+    if uri == HF:
+        card = repository_files(logged_in)["README.md"].decode()
+        assert "pipeline_tag: text-classification\n" in card
+        assert "nextword.models.TextClassifier.from_preset(" in card
 
 
 def test_a_checkpoint_of_transformers(logged_in: HubServer, tmp_path: Path) -> None:
