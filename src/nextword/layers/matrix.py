@@ -118,6 +118,8 @@ class Matrix:
             Float tensor of shape `[..., out]`.
         """
         outputs = self.form.apply(inputs, self.variables)
+        if outputs.shape[-1] != self.shape[0]:
+            outputs = outputs[..., : self.shape[0]]
         if self.update is not None:
             outputs = outputs + self.update.apply(inputs)
         return outputs if bias is None else ops.add(outputs, bias)
@@ -185,7 +187,7 @@ class Matrix:
 
     def _dequantized(self) -> np.ndarray:
         parts = {name: _to_numpy(variable) for name, variable in self.variables.items()}
-        return self.form.dequantize(parts)
+        return self.form.dequantize(parts)[: self.shape[0]]
 
     def _add_variables(self, values: Mapping[str, np.ndarray]) -> dict[str, keras.Variable]:
         """Add the variables that hold the matrix.
@@ -210,7 +212,7 @@ class Matrix:
             return lambda shape, dtype: value
         if part.dtype is None:
             return keras.initializers.RandomNormal(stddev=0.02)
-        return "zeros" if part.dtype == "int8" else "ones"
+        return "zeros" if part.dtype in ("int8", "uint8") else "ones"
 
     def _variable_name(self, part: str) -> str:
         return self._name if part == "values" else f"{self._name}_{part}"

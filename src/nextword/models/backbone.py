@@ -339,11 +339,14 @@ class Backbone(keras.Model):
 
         With "int8" each row of a matrix becomes integers of 8 bits and a float32 scale, and inputs
         are rounded to 8 bits, too, token by token: what Keras and KerasHub compute, on a float32
-        model number by number. Experts stay as they are, as in KerasHub. The rounded weights do not
-        train; LoRA on top of them does.
+        model number by number. With "q8_0", "q4_1" and "q4_0" it is weights alone that are rounded,
+        to 8 or 4 bits in groups of 32 inputs that share a scale, as in GGUF. Where the native
+        kernels are built, these are the fastest; presets hold them in floats only, so a model is
+        saved before. Experts stay as they are, as in KerasHub. The rounded weights do not train;
+        LoRA on top of them does.
 
         Args:
-            mode: "int8".
+            mode: "int8", "q8_0", "q4_1" (with a minimum for each group, more exact) or "q4_0".
             config: None, or a `keras.quantizers.Int8QuantizationConfig` with its defaults.
             filters: which layers to quantize: a regular expression that is looked for in their
                 names, here or in KerasHub, a list of such, or a function of a layer; all by

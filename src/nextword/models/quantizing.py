@@ -39,9 +39,15 @@ def quantize(backbone: "Backbone", mode: Any, config: Any, filters: Any) -> None
             f"`filters` must leave layers to quantize. Received: filters={filters!r}, which match "
             f"none of {', '.join(sorted({layer.name for layer in matrix_layers(backbone)}))}."
         )
-    for layer in layers:
-        for matrix in layer.matrices:
-            matrix.quantize(form)
+    chosen = [matrix for layer in layers for matrix in layer.matrices]
+    for matrix in chosen:
+        if not form.fits(matrix.shape):
+            raise ValueError(
+                f"`mode={mode!r}` rounds inputs in groups of 32, and {matrix.path!r} has "
+                f"{matrix.shape[1]} inputs. Choose another mode, or leave it out with `filters`."
+            )
+    for matrix in chosen:
+        matrix.quantize(form)
 
 
 def _format(mode: Any, config: Any) -> WeightFormat:

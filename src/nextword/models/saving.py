@@ -22,7 +22,7 @@ from nextword.models.formats.keras_objects import (
     serialized_task,
     serialized_tokenizer,
 )
-from nextword.models.formats.keras_quantization import with_scales
+from nextword.models.formats.keras_quantization import check_modes, with_scales
 from nextword.models.lora import weights_without_adapters
 from nextword.models.matrices import matrices, modes
 from nextword.models.task_weights import as_array
@@ -107,6 +107,8 @@ class PresetWriter:
             ValueError: `max_shard_size` is not positive, or smaller than the largest tensor.
         """
         max_bytes = _max_shard_bytes(max_shard_size)
+        if self._backbone is not None:
+            check_modes(modes(self._backbone))
         directory = Path(preset_dir)
         self._adopt_classes(directory)
         owned = self._owned_files(directory, overwrite=overwrite)

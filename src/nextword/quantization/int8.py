@@ -25,6 +25,9 @@ class Int8Format:
 
     mode = "int8"
 
+    def fits(self, shape: tuple[int, int]) -> bool:
+        return True
+
     def parts(self, shape: tuple[int, int]) -> dict[str, Part]:
         return {"values": Part(shape, "int8"), "scale": Part(shape[:1], "float32")}
 

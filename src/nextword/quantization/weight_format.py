@@ -24,11 +24,17 @@ class Part(NamedTuple):
 class WeightFormat(Protocol):
     """How a matrix `[out, in]` is held in arrays, which are called its parts.
 
-    Attributes:
-        mode: what `quantize` calls the format.
+    A format may fill up the matrix with rows at its end, which whoever asked for it cuts off.
     """
 
-    mode: str
+    @property
+    def mode(self) -> str:
+        """What `quantize` calls the format."""
+        ...
+
+    def fits(self, shape: tuple[int, int]) -> bool:
+        """Return whether the format can hold a matrix of a shape."""
+        ...
 
     def parts(self, shape: tuple[int, int]) -> dict[str, Part]:
         """Return the parts of a matrix by name. One of them is "values"."""
@@ -63,6 +69,9 @@ class FloatFormat:
     """A matrix as it is, in the dtype of the layer."""
 
     mode = "float"
+
+    def fits(self, shape: tuple[int, int]) -> bool:
+        return True
 
     def parts(self, shape: tuple[int, int]) -> dict[str, Part]:
         return {"values": Part(shape, None)}

@@ -18,6 +18,22 @@ from nextword.quantization import INT8, WeightFormat
 _LAYER = "transformer_layer_"
 
 
+def check_modes(modes: Mapping[str, str]) -> None:
+    """Check that a preset can hold the matrices of a backbone.
+
+    Args:
+        modes: path of each quantized matrix to its mode.
+
+    Raises:
+        PresetError: KerasHub has no such mode.
+    """
+    if unknown := set(modes.values()) - {INT8.mode}:
+        raise PresetError(
+            "A preset can hold weights in floats and in int8: save the model before it is "
+            f"quantized. Received: {min(unknown)}."
+        )
+
+
 def with_scales(table: WeightTable, paths: Collection[str], einsum: Collection[str]) -> WeightTable:
     """Return the table of a backbone some of whose matrices are int8.
 
@@ -103,16 +119,9 @@ def serialized_backbone_dtype(
         policy: the name of its policy.
         modes: path of each quantized matrix to its mode.
         paths: what KerasHub calls the layers, see `LAYER_PATHS`.
-
-    Raises:
-        PresetError: KerasHub has no such mode.
     """
     if not modes:
         return serialized_dtype(policy)
-    if unknown := set(modes.values()) - {INT8.mode}:
-        raise PresetError(
-            f"A preset can hold weights in floats and in int8. Received: {min(unknown)}."
-        )
     layers = {}
     for path in modes:
         layer, number = _within_layer(path), path.removeprefix(_LAYER).partition("/")[0]
