@@ -93,10 +93,13 @@ Handle = HuggingFaceHandle | KaggleHandle | WheelHandle
 def show(text: str) -> str:
     r"""Return `text` for use in an error sentence: quoted, escaped, and cut if it is very long.
 
+    What is left out is from the middle, since a path is known by its end.
+
     >>> show("two\nlines")
     "'two\\nlines'"
     """
-    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
+    start = _SHOWN // 3
+    return repr(text if len(text) <= _SHOWN else f"{text[:start]}…{text[start - _SHOWN :]}")
 
 
 def check_filename(filename: str) -> str:
