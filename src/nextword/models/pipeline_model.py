@@ -275,10 +275,11 @@ class PipelineModel(keras.Model):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if args and _is_text(args[0]):
+            to_continue = ", `generate` to continue them" if hasattr(self, "generate") else ""
             raise TypeError(
                 f"A {type(self).__name__} is called on token ids, not on text: use `predict` for "
-                "the outputs of texts, or turn them into the model's "
-                f"inputs with `preprocessor`. Received: {args[0]!r:.80}."
+                f"the outputs of texts{to_continue}, or turn them into the model's inputs with "
+                f"`preprocessor`. Received: {args[0]!r:.80}."
             )
         return super().__call__(*args, **kwargs)
 
