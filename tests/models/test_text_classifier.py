@@ -117,6 +117,25 @@ def test_labels_are_needed(model: Any, method: str) -> None:
     assert logits(model, TEXTS).shape == (4, 3)  # the weights are still there
 
 
+@pytest.mark.parametrize(
+    ("y", "received"),
+    [([0, 1, 2, 3], "3"), ([0, -1, 1, 1], "-1"), ([0, 0.5, 1, 2], "0.5"), (["a"] * 4, "'a'")],
+)
+def test_labels_that_are_no_classes(model: Any, y: Any, received: str) -> None:
+    with pytest.raises(ValueError, match=f"integers from 0 to 2. Received: {received}."):
+        model.train_on_batch(TEXTS, y)
+
+
+def test_labels_of_other_losses(model: Any) -> None:
+    one_hot = np.eye(3)[LABELS]
+    model.compile(loss=keras.losses.CategoricalCrossentropy(from_logits=True), metrics=None)
+    expected = -log_softmax(logits(model, TEXTS))[range(4), LABELS].mean()
+    np.testing.assert_allclose(model.test_on_batch(TEXTS, one_hot), expected, rtol=1e-4)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
+    model.compile(loss=loss, metrics=None)
+    assert np.isfinite(model.test_on_batch(TEXTS, np.array([2, -1, 1, 1])))
+
+
 def test_samples_that_are_refused(model: Any) -> None:
     with pytest.raises(ValueError, match="at most 2 parts.*Received: 3 parts"):
         model.predict((TEXTS, TEXTS, TEXTS), verbose=0)

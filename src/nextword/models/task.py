@@ -199,6 +199,11 @@ class Task(PipelineModel):
         check_samples(samples, config.vocabulary_size)
         return samples
 
+    def compile(self, *, metrics: Any = None, weighted_metrics: Any = None, **kwargs: Any) -> None:
+        """Choose how the model is trained; see `keras.Model.compile`."""
+        # By None Keras means those of the last call, and a model was compiled when it was made.
+        super().compile(metrics=metrics or [], weighted_metrics=weighted_metrics or [], **kwargs)
+
     def get_compile_config(self) -> dict[str, Any]:
         return {**super().get_compile_config(), "is_optimizer_built": self._is_optimizer_built()}
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import keras
+import numpy as np
 
 from nextword.layers import Linear
 from nextword.models.backbone import Backbone
@@ -77,7 +78,8 @@ class TextClassifier(Task):
         *,
         name: str | None = None,
     ) -> None:
-        if type(num_classes) is not int or not 1 <= num_classes <= _MAX_CLASSES:
+        is_integer = isinstance(num_classes, int | np.integer) and not isinstance(num_classes, bool)
+        if not is_integer or not 1 <= num_classes <= _MAX_CLASSES:
             raise ValueError(
                 f"`num_classes` must be an integer from 1 to {_MAX_CLASSES}. Received: "
                 f"num_classes={num_classes!r}."
@@ -87,6 +89,7 @@ class TextClassifier(Task):
                 "`backbone` must have a pooler, to make one vector of a text. Received: a "
                 f"{type(backbone).__name__}."
             )
+        num_classes = int(num_classes)
         policy = backbone.dtype_policy
         head = [
             keras.layers.Dropout(dropout, name="classifier_dropout", dtype=policy),
@@ -157,7 +160,22 @@ class TextClassifier(Task):
                 f"A sample must have at most {num_segments} parts, which is what the model knows. "
                 f"Received: {len(x)} parts."
             )
+        if y is not None and isinstance(self.loss, keras.losses.SparseCategoricalCrossentropy):
+            self._check_classes(np.asarray(y))
         return super().preprocess_samples(x, y, sample_weight)
+
+    def _check_classes(self, labels: np.ndarray) -> None:
+        """Raise if labels are no classes: on jax, Keras would learn nothing from them, silently."""
+        if labels.dtype.kind in "iufb":
+            is_class = (labels >= 0) & (labels < self.num_classes) & (labels % 1 == 0)
+            wrong = labels[~is_class & (labels != self.loss.ignore_class)]
+        else:
+            wrong = labels.reshape(-1)
+        if wrong.size:
+            raise ValueError(
+                f"`y` must hold classes, integers from 0 to {self.num_classes - 1}. Received: "
+                f"{wrong[0].item()!r:.80}."
+            )
 
     def own_config(self) -> dict[str, Any]:
         return super().own_config() | {"activation": keras.activations.serialize(self.activation)}
