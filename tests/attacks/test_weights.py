@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,78 @@ def test_other_weights_that_are_not_finite(tmp_path: Path, model: Any, value: fl
         np.testing.assert_array_equal(np.asarray(weight), expected)
 
 
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """LoRA weights of a model that `fresh` makes, too."""
+    backbone = fresh()
+    backbone.enable_lora(rank=2)
+    path = tmp_path_factory.mktemp("adapted") / "task.lora.h5"
+    backbone.save_lora_weights(path)
+    fresh().load_lora_weights(path)  # whatever is imported when it is first needed
+    return path
+
+
+def fresh() -> Any:
+    return nextword.models.LlamaBackbone(20, 1, 2, 8, 12, 1)
+
+
+@pytest.mark.parametrize(("attack", "message"), ATTACKS.items(), ids=lambda value: str(value)[:24])
+def test_h5_files_of_lora_weights(
+    adapted: Path, tmp_path: Path, bait: Path, attack: Attack, message: str
+) -> None:
+    path = shutil.copy(adapted, tmp_path)
+    with h5py.File(path, "a") as file:
+        attack(file, bait)
+    refused(lambda _: fresh().load_lora_weights(path), tmp_path, message, bait=bait)
+
+
+QUERY = "nextword/transformer_layer_0/self_attention/query/lora_kernel"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        (f"{QUERY}_a", np.zeros((2, 8), "i1"), "must be floats. Received: int8"),
+        (f"{QUERY}_a", np.zeros((2, 8), "i8"), "cannot read as a weight"),
+        (f"{QUERY}_a", np.zeros((8, 2), "f4"), r"Received: shape \(8, 2\)"),
+        (f"{QUERY}_a", np.zeros((), "f4"), r"Received: shape \(\)"),
+        (f"{QUERY}_a", np.zeros((0, 8), "f4"), r"Received: shape \(0, 8\)"),
+        (f"{QUERY}_b", np.full((8, 2), np.nan, "f4"), "finite numbers. Received: nan"),
+        (f"{QUERY}_alpha", np.float32(np.inf), "finite numbers. Received: inf"),
+        (f"{QUERY}_alpha", np.float32(0), "positive alpha"),
+        (f"{QUERY}_alpha", np.ones(3, "f4"), r"Received: shape \(3,\)"),
+        ("nextword/../../etc/passwd", np.ones(3, "f4"), "has no such variable"),
+        ("lora/999999999/vars/lora_kernel_a", np.ones(3, "f4"), "layer 999999999"),
+    ],
+)
+def test_lora_weights(
+    adapted: Path, tmp_path: Path, bait: Path, name: str, value: np.ndarray, message: str
+) -> None:
+    path = shutil.copy(adapted, tmp_path)
+    with h5py.File(path, "a") as file:
+        if name in file:
+            del file[name]
+        if name.startswith("lora"):
+            del file["nextword"]
+        file[name] = value
+    refused(lambda _: fresh().load_lora_weights(path), tmp_path, message, bait=bait)
+
+
+def test_lora_weights_of_a_rank_beyond_the_model_s(adapted: Path, tmp_path: Path) -> None:
+    path = shutil.copy(adapted, tmp_path)
+    with h5py.File(path, "a") as file:
+        del file["nextword"]
+        for layer in [file["lora"][name]["vars"] for name in file["lora"] if name != "vars"]:
+            for name, axis in (("lora_kernel_a", -1), ("lora_kernel_b", 0)):
+                value = np.repeat(layer.pop(name)[...], 100_000, axis)
+                layer[name] = value
+    backbone = fresh()
+    with watched(tmp_path):
+        backbone.load_lora_weights(path)
+    # The file is one thing; what the model makes of it is no larger than its own matrices.
+    assert all(np.prod(weight.shape) <= 8 * 8 for weight in backbone.trainable_weights)
+
+
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
@@ -250,6 +323,19 @@ def test_tensors_of_a_preset(
         if value is not None:
             file["layers"][name] = value
     refused(LOAD, preset, message)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_scales_of_integers_that_are_not_finite(tmp_path: Path, value: float) -> None:
+    backbone = fresh()
+    backbone.quantize("int8")
+    backbone.save_to_preset(tmp_path / "preset")
+    LOAD(tmp_path / "preset")
+    with h5py.File(tmp_path / "preset" / "model.weights.h5", "a") as file:
+        layer = file["layers/llama_transformer_decoder/_feedforward_gate_dense/vars"]
+        assert layer["0"].dtype == "i1"
+        layer["1"][:1] = value
+    refused(LOAD, tmp_path / "preset", "vars/1.* must hold finite numbers")
 
 
 class Malicious:

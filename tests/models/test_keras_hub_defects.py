@@ -89,6 +89,36 @@ def test_text_is_split_before_it_is_merged(
         assert tokenizer.detokenize(tokenizer.tokenize(text)) == text
 
 
+# The entries of GPT-2's and Qwen's own vocabularies that these texts need, and those that a
+# tokenizer takes that does not split text first.
+REAL = {
+    "GPT2Tokenizer": (
+        {"H": 39, "W": 54, "d": 67, "e": 68, "l": 75, "o": 78, "r": 81, "Ċ": 198, "or": 273}
+        | {"ll": 297, "ld": 335, "ĊĊ": 628, "ell": 695, "orld": 1764, "World": 10603}
+        | {"ello": 11109, "Hello": 15496, "<|endoftext|>": 50256},
+        ["o r", "l l", "l d", "Ċ Ċ", "e ll", "or ld", "W orld", "ell o", "H ello"],
+        "Hello\n\nWorld",
+        [15496, 198, 198, 10603],
+    ),
+    "QwenTokenizer": (
+        {"(": 7, ")": 8, ";": 26, "a": 64, "b": 65, "f": 69, "i": 72, "{": 90, "}": 92}
+        | {"Ċ": 198, "Ġ": 220, "ĠĠ": 256, ";Ċ": 280, "Ġb": 293, "Ġ{": 314, ");Ċ": 317}
+        | {"Ġ(": 320, "if": 333, "Ġ{Ċ": 341, "();Ċ": 543, "<|endoftext|>": 151643},
+        ["Ġ Ġ", "; Ċ", "Ġ b", "Ġ {", ") ;Ċ", "Ġ (", "i f", "Ġ{ Ċ", "( );Ċ"],
+        "if (a) {\n  b();\n}",
+        [333, 320, 64, 8, 341, 220, 293, 543, 92],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_the_ids_of_the_real_vocabularies(name: str) -> None:
+    vocabulary, merges, text, expected = REAL[name]
+    tokenizer = getattr(nextword.models, name)(vocabulary, merges)
+    assert list(tokenizer.tokenize(text)) == expected
+    assert tokenizer.detokenize(expected) == text
+
+
 def test_a_tied_llama_is_saved_and_loaded(tmp_path: Path) -> None:
     keras.utils.set_random_seed(0)
     backbone = nextword.models.Llama3Backbone(

@@ -61,15 +61,19 @@ def test_layers_are_counted_as_keras_hub_counts_them(name: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("preset", "is_all"),
-    [*((name, False) for name in NAMES), *((name, True) for name in (*NAMES, "gpt-neox"))],
+    ("preset", "is_all", "rank"),
+    [
+        *((name, False, 2) for name in NAMES),
+        *((name, False, 40) for name in NAMES),  # more than the matrices themselves have
+        *((name, True, 2) for name in (*NAMES, "gpt-neox")),
+    ],
     indirect=["preset"],
 )
-def test_from_keras_hub(preset: Any, is_all: bool, tmp_path: Path) -> None:
+def test_from_keras_hub(preset: Any, is_all: bool, rank: int, tmp_path: Path) -> None:
     theirs = theirs_of(preset)
     layers = with_weights(theirs.backbone)
     names = sorted({layer.name for layer in layers if hasattr(layer, "kernel")})
-    theirs.backbone.enable_lora(2, names if is_all else None)
+    theirs.backbone.enable_lora(rank, names if is_all else None)
     randomize(w for w in theirs.backbone.trainable_variables if "lora" in w.path)
     theirs.backbone.save_lora_weights(str(tmp_path / "theirs.lora.h5"))
 

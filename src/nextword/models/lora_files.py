@@ -5,7 +5,6 @@ them, in a group that KerasHub does not look at, is every variable that was trai
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,12 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nextword.errors import PresetError
-from nextword.models.formats.keras_lora import Factors, keras_hub_lora, read_keras_hub_lora
+from nextword.models.formats.keras_lora import RANK, Factors, keras_hub_lora, read_keras_hub_lora
 from nextword.models.lora import adapt, adaptable_matrices, adapters, keras_format_of
 from nextword.models.task_weights import as_array
 from nextword.presets.directories import replaced_file
 from nextword.presets.h5_files import read_h5_header, write_h5_files
-from nextword.presets.stored_tensors import StoredTensors, check_finite
+from nextword.presets.stored_tensors import FLOATS, StoredTensors, check_finite
 
 if TYPE_CHECKING:
     from nextword.models.backbone import Backbone
@@ -38,13 +37,6 @@ class _Trained:
 
     factors: dict[str, Factors] = field(default_factory=dict)
     others: dict[str, np.ndarray] = field(default_factory=dict)
-
-    def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Yield every array and the path that it belongs to."""
-        for path, factors in self.factors.items():
-            yield path, factors.a
-            yield path, factors.b
-        yield from self.others.items()
 
 
 def save_lora_weights(backbone: "Backbone", path: Path, *, for_keras_hub: bool) -> None:
@@ -69,9 +61,8 @@ def save_lora_weights(backbone: "Backbone", path: Path, *, for_keras_hub: bool) 
 def load_lora_weights(backbone: "Backbone", path: Path) -> None:
     """Load what was trained; see `Backbone.load_lora_weights`."""
     stored = StoredTensors(str(path), read_h5_header(path))
+    _check_numbers(stored)
     trained = _read(backbone, stored)
-    for name, value in trained.arrays():
-        check_finite(np.ascontiguousarray(value), f"What {stored.name!r} has for {name!r}")
     updates = adapters(backbone)
     wanted = {p: (len(f.a), f.alpha) for p, f in trained.factors.items()}
     if updates:
@@ -93,6 +84,17 @@ def load_lora_weights(backbone: "Backbone", path: Path) -> None:
     variables = {variable.path: variable for variable in backbone.weights}
     for name, value in trained.others.items():
         variables[name].assign(value)
+
+
+def _check_numbers(stored: StoredTensors) -> None:
+    """Check that all that a file holds are floats, and finite."""
+    for name in sorted(stored.tensor_names() - {RANK}):
+        tensor = stored.tensor(name)
+        if tensor.dtype.name not in FLOATS:
+            raise PresetError(
+                f"{name!r} of {stored.name!r} must be floats. Received: {tensor.dtype.name}."
+            )
+        check_finite(tensor, f"{name!r} of {stored.name!r}")
 
 
 def _read(backbone: "Backbone", stored: StoredTensors) -> _Trained:

@@ -18,7 +18,7 @@ from nextword.models.formats.keras_layers import counted_layers, layer_of
 from nextword.presets.stored_tensors import StoredTensors
 from nextword.presets.weight_table import Layout, Stored, WeightTable, stored_tensors
 
-_RANK = "lora/vars/rank"
+RANK = "lora/vars/rank"
 _FACTOR = re.compile(r"lora/(\d{1,9})/vars/lora_kernel_[ab]")
 
 
@@ -93,7 +93,7 @@ def read_keras_hub_lora(
     layers = counted_layers(table)
     matrices = _matrices(table, shapes)
     numbers = set()
-    for name in stored.tensor_names() - {_RANK}:
+    for name in stored.tensor_names() - {RANK}:
         match = _FACTOR.fullmatch(name)
         if match is None:
             raise PresetError(
@@ -153,7 +153,7 @@ def keras_hub_lora(
     if not products:
         return {}
     rank = max(len(b) for _, _, b in products.values())
-    tensors = {_RANK: np.array(rank)}
+    tensors = {RANK: np.array(rank)}
     for number, (heads, a, b) in products.items():
         missing = (0, rank - len(b))
         prefix = f"lora/{number}/vars/lora_kernel"
@@ -200,6 +200,11 @@ def _from_keras_hub(a: np.ndarray, b: np.ndarray, heads: _Heads) -> Factors:
     """Return factors `a [rank * heads, in]` and `b [out, rank * heads]` with the same product."""
     rank, (count, columns) = len(b), heads.leading.shape
     by_head = a.reshape(-1, rank)[heads.leading].astype("float32")
+    if count * rank > columns:  # then the product itself is the smaller one
+        product = np.empty((heads.rows.size, columns), "float32")
+        for head, rows in enumerate(heads.rows):
+            product[rows] = (by_head[head] @ b.astype("float32")).T
+        return Factors(np.eye(columns, dtype="float32"), product, columns)
     blocks = np.zeros((heads.rows.size, count, rank), "float32")
     for head, rows in enumerate(heads.rows):
         blocks[rows, head] = b.T
