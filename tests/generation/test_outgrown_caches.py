@@ -36,7 +36,10 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 # Only what was cached of these is computed anew.
 in_full = pytest.mark.parametrize(
-    "pair", [case for case in OUTGROWN if "longrope" in case.name], indirect=True
+    "pair",
+    [case for case in OUTGROWN if "longrope" in case.name],
+    indirect=True,
+    ids=lambda case: case.name,
 )
 
 

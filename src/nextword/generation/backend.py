@@ -69,6 +69,19 @@ class Backend(Protocol):
         """
         ...
 
+    def top_k(self, scores: Any, k: int) -> tuple[Any, Any]:
+        """Select the `k` largest scores of each row.
+
+        Args:
+            scores: float32 tensor of shape `[rows, candidates]`.
+            k: number of scores to select, at most `candidates`.
+
+        Returns:
+            The scores, largest first, and their indices as int32, both of shape `[rows, k]`. Of
+            equal scores the one with the lowest index comes first.
+        """
+        ...
+
 
 @functools.cache
 def get_backend() -> Backend:

@@ -140,8 +140,7 @@ class BeamSteps:
         totals = ops.reshape(totals, (-1, num_beams * vocabulary_size))
         # As many as leave `num_beams` even if each beam's best continuations are its stop tokens.
         candidates = num_beams * (1 + limits.stop_token_ids.shape[1])
-        scores, indices = ops.top_k(totals, min(candidates, totals.shape[1]))
-        indices = ops.cast(indices, "int32")
+        scores, indices = self._backend.top_k(totals, min(candidates, totals.shape[1]))
         parents = indices // vocabulary_size
         # Where there is no sequence, the token may be one of the padding.
         tokens = ops.where(ops.isfinite(scores), indices % vocabulary_size, 0)
@@ -157,7 +156,7 @@ class BeamSteps:
         penalty = sampling.parameters["length_penalty"]
         divisor = ops.power(ops.cast(lengths, "float32"), penalty)
         ended_scores = ops.where(ends, scores[best] / divisor[:, None], -float("inf"))
-        live = _set_aside(live, beams, tokens[best], parents[best], ended_scores)
+        live = self._set_aside(live, beams, tokens[best], parents[best], ended_scores)
         cannot_win = live.scores[:, 0] / divisor <= live.ended_scores[:, -1]
         done = ops.logical_or(beams.done, ops.logical_or(is_last, cannot_win))
         return buffers, live._replace(done=done)
@@ -186,7 +185,7 @@ class BeamSteps:
 
     def _live(self, beams: Beams, tokens: Any, parents: Any, scores: Any) -> Beams:
         """Return the state with the best of the candidates as live beams."""
-        scores, order = ops.top_k(scores, beams.scores.shape[1])
+        scores, order = self._backend.top_k(scores, beams.scores.shape[1])
         tokens = ops.take_along_axis(tokens, order, axis=1)
         parents = ops.take_along_axis(parents, order, axis=1)
         return beams._replace(
@@ -197,34 +196,37 @@ class BeamSteps:
             sequences=_extended(beams, tokens, parents),
         )
 
+    def _set_aside(
+        self, live: Beams, beams: Beams, tokens: Any, parents: Any, scores: Any
+    ) -> Beams:
+        """Keep the best of the sequences that had ended and of those that end now.
+
+        Args:
+            live: the state to change.
+            beams: the state before the step.
+            tokens: int32 tensor of shape `[requests, beams]`, the last tokens of sequences.
+            parents: int32 tensor of that shape, the beams that they extend.
+            scores: float32 tensor of that shape, minus infinity for sequences that do not end.
+        """
+        all_scores = ops.concatenate([beams.ended_scores, scores], axis=1)
+        ended_scores, order = self._backend.top_k(all_scores, scores.shape[1])
+        new_lengths = ops.broadcast_to(beams.steps[:, None] + 1, scores.shape)
+        lengths = ops.concatenate([beams.ended_lengths, new_lengths], axis=1)
+        sequences = ops.concatenate(
+            [beams.ended_sequences, _extended(beams, tokens, parents)], axis=1
+        )
+        return live._replace(
+            ended_sequences=ops.take_along_axis(sequences, order[:, :, None], axis=1),
+            ended_lengths=ops.take_along_axis(lengths, order, axis=1),
+            ended_scores=ended_scores,
+        )
+
 
 def _extended(beams: Beams, tokens: Any, parents: Any) -> Any:
     """Return the sequences of some parents, each with one more token."""
     sequences = ops.take_along_axis(beams.sequences, parents[:, :, None], axis=1)
     is_next = ops.arange(sequences.shape[2], dtype="int32") == beams.steps[:, None, None]
     return ops.where(is_next, tokens[:, :, None], sequences)
-
-
-def _set_aside(live: Beams, beams: Beams, tokens: Any, parents: Any, scores: Any) -> Beams:
-    """Keep the best of the sequences that had ended and of those that end now.
-
-    Args:
-        live: the state to change.
-        beams: the state before the step.
-        tokens: int32 tensor of shape `[requests, beams]`, the last tokens of sequences.
-        parents: int32 tensor of that shape, the beams that they extend.
-        scores: float32 tensor of that shape, minus infinity for sequences that do not end.
-    """
-    all_scores = ops.concatenate([beams.ended_scores, scores], axis=1)
-    ended_scores, order = ops.top_k(all_scores, scores.shape[1])
-    new_lengths = ops.broadcast_to(beams.steps[:, None] + 1, scores.shape)
-    lengths = ops.concatenate([beams.ended_lengths, new_lengths], axis=1)
-    sequences = ops.concatenate([beams.ended_sequences, _extended(beams, tokens, parents)], axis=1)
-    return live._replace(
-        ended_sequences=ops.take_along_axis(sequences, order[:, :, None], axis=1),
-        ended_lengths=ops.take_along_axis(lengths, order, axis=1),
-        ended_scores=ended_scores,
-    )
 
 
 class BeamSearch(Loop):

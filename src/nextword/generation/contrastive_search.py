@@ -92,8 +92,7 @@ class ContrastiveSteps:
         newest = ops.cast(newest, self._decoder.compute_dtype)
         logits = ops.cast(self._decoder.logits(newest), "float32")
         log_probabilities = self._sampler.log_probabilities(logits, sampling.parameters)
-        log_probabilities, tokens = ops.top_k(log_probabilities, k)
-        tokens = ops.cast(tokens, "int32")
+        log_probabilities, tokens = self._backend.top_k(log_probabilities, k)
 
         tried_at = ops.repeat(positions, k, axis=0)
         caches = [CandidateCache(layer, tried_at, self._backend) for layer in buffers]
@@ -104,7 +103,7 @@ class ContrastiveSteps:
         alpha = sampling.parameters["alpha"][:, None]
         similarity = _largest_similarity(hidden_states, memory[:, 0], positions)
         scores = (1 - alpha) * ops.exp(log_probabilities) - alpha * similarity
-        best = ops.cast(ops.argmax(scores, axis=1), "int32")
+        best = self._backend.top_k(scores, 1)[1][:, 0]
 
         chosen = ops.take_along_axis(hidden_states, best[:, None, None], axis=1)
         memory = self._backend.write_tokens(memory, chosen[:, None], positions)

@@ -61,6 +61,10 @@ class JaxBackend:
             jnp.swapaxes(tokens, 1, 2), unique_indices=True, mode="promise_in_bounds"
         )
 
+    def top_k(self, scores: Any, k: int) -> tuple[Any, Any]:
+        """Select by `jax.lax.top_k`, which keeps the order of equal scores."""
+        return jax.lax.top_k(scores, k)
+
 
 def _keep_compiled_programs() -> None:
     """Let JAX keep compiled programs on disk, so that the next process need not compile them.

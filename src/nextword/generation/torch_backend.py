@@ -41,6 +41,14 @@ class TorchBackend:
         buffer[rows[:, None], :, positions[:, None] + length] = tokens.transpose(1, 2)
         return buffer
 
+    def top_k(self, scores: Any, k: int) -> tuple[Any, Any]:
+        """Select by integers that order like the scores, and equal ones by their indices."""
+        bits = torch.where(scores == 0, 0.0, scores).view(torch.int32).long()  # -0.0 is 0.0
+        ordered = torch.where(bits < 0, -(2**31) - bits, bits)
+        places = torch.arange(scores.shape[-1], device=scores.device)
+        indices = torch.topk(ordered * 2**32 - places, k).indices
+        return torch.gather(scores, -1, indices), indices.int()
+
 
 def _to_tensor(value: Any) -> Any:
     return ops.convert_to_tensor(value) if isinstance(value, np.ndarray | np.generic) else value
