@@ -26,10 +26,13 @@ class Case:
         model = transformers.AutoModelForCausalLM.from_config(self.config())
         with torch.no_grad():
             for name, parameter in model.named_parameters():
-                if parameter.ndim == 1 or "norm" in name:
+                if parameter.ndim == 1 or "norm" in name or "bias" in name:
                     parameter.add_(torch.randn_like(parameter) * 0.2)
                 else:
                     parameter.mul_(4.0 if "embed" not in name and "wte" not in name else 8.0)
+            for name, buffer in model.named_buffers():
+                if "bias" in name:
+                    buffer.add_(torch.randn_like(buffer) * 0.2)
         model = model.to(dtype).eval()
         model.generation_config.eos_token_id = None
         model.generation_config.pad_token_id = None
@@ -182,6 +185,11 @@ _GRANITE = {
     "attention_multiplier": 0.2,
     "residual_multiplier": 0.4,
     "logits_scaling": 0.5,
+}
+_MIXTURE = {
+    "moe_intermediate_size": 24,
+    "num_experts": 6,
+    "num_experts_per_tok": 3,
 }
 
 CASES = [
@@ -457,6 +465,63 @@ CASES = [
             head_dim=16,
             tie_word_embeddings=True,
             attention_bias=False,
+        ),
+    ),
+    Case(
+        "qwen2-moe",
+        _llama(transformers.Qwen2MoeConfig, **_MIXTURE, shared_expert_intermediate_size=40),
+    ),
+    Case(
+        "qwen2-moe-dense-between-window",
+        _llama(
+            transformers.Qwen2MoeConfig,
+            **_MIXTURE,
+            num_hidden_layers=4,
+            shared_expert_intermediate_size=40,
+            norm_topk_prob=True,
+            decoder_sparse_step=2,
+            mlp_only_layers=[3],
+            qkv_bias=False,
+            use_sliding_window=True,
+            sliding_window=12,
+            max_window_layers=3,
+            tie_word_embeddings=True,
+        ),
+    ),
+    Case("qwen3-moe", _llama(transformers.Qwen3MoeConfig, **_MIXTURE, norm_topk_prob=True)),
+    Case(
+        "qwen3-moe-dense-first-window",
+        _llama(
+            transformers.Qwen3MoeConfig,
+            **_MIXTURE,
+            norm_topk_prob=False,
+            mlp_only_layers=[0],
+            head_dim=16,
+            attention_bias=True,
+            use_sliding_window=True,
+            sliding_window=12,
+        ),
+    ),
+    Case("granite-moe", _llama(transformers.GraniteMoeConfig, **_GRANITE, num_local_experts=5)),
+    Case(
+        "granite-moe-shared",
+        _llama(
+            transformers.GraniteMoeSharedConfig,
+            **_GRANITE,
+            num_local_experts=5,
+            num_experts_per_tok=3,
+            shared_intermediate_size=40,
+        ),
+    ),
+    Case(
+        "gpt-oss",
+        _llama(
+            transformers.GptOssConfig,
+            num_local_experts=5,
+            num_experts_per_tok=2,
+            head_dim=16,
+            sliding_window=12,
+            rope_parameters=_YARN | {"truncate": False},
         ),
     ),
 ]

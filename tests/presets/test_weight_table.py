@@ -125,7 +125,7 @@ def test_a_shape_that_a_layout_cannot_take_apart(layout: Layout, shape: tuple[in
 
 
 def test_stacked_tensors_are_written_one_by_one() -> None:
-    table = per_layer(1, {"experts_{i}": Stored("h.{i}.experts.*.weight", stacked=2)})
+    table = per_layer(range(1), {"experts_{i}": Stored("h.{i}.experts.*.weight", stacked=2)})
     value = np.arange(6.0).reshape(2, 3)
     written = dict(stored_tensors(table, {"experts_0": value}.__getitem__))
     assert {name: tensor.tolist() for name, tensor in written.items()} == {

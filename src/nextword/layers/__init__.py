@@ -4,6 +4,7 @@ from nextword.layers.attention import Attention, LayerCache
 from nextword.layers.config import Activation, DecoderConfig
 from nextword.layers.embedding import PositionEmbedding, TokenEmbedding
 from nextword.layers.experts import Experts
+from nextword.layers.experts_config import ExpertsConfig, expert_layers
 from nextword.layers.feed_forward import FeedForward
 from nextword.layers.layer import Layer, WeightSource, initialize_from
 from nextword.layers.linear import Linear
@@ -25,6 +26,7 @@ __all__ = [
     "Attention",
     "DecoderConfig",
     "Experts",
+    "ExpertsConfig",
     "FeedForward",
     "Layer",
     "LayerCache",
@@ -41,6 +43,7 @@ __all__ = [
     "TokenEmbedding",
     "TransformerLayer",
     "WeightSource",
+    "expert_layers",
     "held_as",
     "initialize_from",
     "norm_layer",

@@ -3,10 +3,12 @@
 import dataclasses
 from typing import Literal, get_args
 
+from nextword.layers.experts_config import ExpertsConfig
+from nextword.layers.field_checks import check_integer
 from nextword.layers.rotary_config import RotaryConfig
 
-Activation = Literal["gelu", "gelu_tanh", "relu", "silu"]
-"""Names of activations: "gelu_tanh" is the approximation of "gelu" that many models use."""
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "silu"]
+"""Names of activations: "gelu_tanh" and "quick_gelu" are approximations of "gelu"."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,9 +63,9 @@ class DecoderConfig:
         feed_forward_gate: whether the activation gates a second projection (as in SwiGLU,
             https://arxiv.org/abs/2002.05202).
         activation: name of the feed-forward network's activation, see `Activation`.
-        num_experts: number of expert feed-forward networks of each layer, of which a router
-            chooses a few for each token (https://arxiv.org/abs/2101.03961); None for one network.
-        experts_per_token: how many experts the router sends a token to.
+        gate_limit: bound of the gate from above and of the projection it gates on both sides, to
+            which 1 is then added (https://arxiv.org/abs/2508.10925); None for none of this.
+        experts: the mixture of experts that takes the feed-forward network's place, or None.
         tie_word_embeddings: whether logits are products with the token embedding itself.
         head_bias: whether the logits have a bias.
         causal: whether a token sees itself and those before it, or all of them. Without that it is
@@ -114,8 +116,8 @@ class DecoderConfig:
     feed_forward_bias: bool = False
     feed_forward_gate: bool = True
     activation: Activation = "silu"
-    num_experts: int | None = None
-    experts_per_token: int = 2
+    gate_limit: float | None = None
+    experts: ExpertsConfig | None = None
     tie_word_embeddings: bool = False
     head_bias: bool = False
     causal: bool = True
@@ -126,7 +128,6 @@ class DecoderConfig:
     # Far above any model there is, and far below what an allocation could not survive.
     MAX_DIMENSION = 2**24
     MAX_LAYERS = 4096
-    MAX_EXPERTS = 1024
     MAX_ELEMENTS = 2**36
 
     def __post_init__(self) -> None:
@@ -140,12 +141,13 @@ class DecoderConfig:
             "head_dim",
         ):
             limit = self.MAX_LAYERS if field == "num_layers" else self.MAX_DIMENSION
-            _check_integer(field, getattr(self, field), limit)
+            check_integer(field, getattr(self, field), limit)
         # Two dimensions that a matrix has in common are bounded together, too.
         widths = (
             self.vocabulary_size,
             self.intermediate_dim,
             self.num_query_heads * self.head_dim,
+            self.experts.num_experts * self.experts.intermediate_dim if self.experts else 0,
         )
         if max(widths) * self.hidden_dim > self.MAX_ELEMENTS:
             raise ValueError(
@@ -153,7 +155,7 @@ class DecoderConfig:
                 f"hidden_dim={self.hidden_dim} and a matrix of {max(widths)} rows."
             )
         if self.context_length is not None:
-            _check_integer("context_length", self.context_length, 2**31 - 1)
+            check_integer("context_length", self.context_length, 2**31 - 1)
         if self.num_query_heads % self.num_key_value_heads:
             raise ValueError(
                 "`num_query_heads` must be a multiple of `num_key_value_heads`. Received: "
@@ -186,17 +188,18 @@ class DecoderConfig:
                 f"`norm_epsilon` must be between 0 and 1. Received: {self.norm_epsilon!r}."
             )
         if self.sliding_window is not None:
-            _check_integer("sliding_window", self.sliding_window, 2**31 - 1)
-        for field in ("sliding_layers", "rotary_layers"):
-            layers = getattr(self, field)
+            check_integer("sliding_window", self.sliding_window, 2**31 - 1)
+        expert_layers = self.experts.layers if self.experts else None
+        for field, layers in (
+            ("sliding_layers", self.sliding_layers),
+            ("rotary_layers", self.rotary_layers),
+            ("experts.layers", expert_layers),
+        ):
             if layers is not None and len(layers) != self.num_layers:
                 raise ValueError(
                     f"`{field}` must have one entry per layer, {self.num_layers}. Received: "
                     f"{len(layers)} entries."
                 )
-        if self.num_experts is not None:
-            _check_integer("num_experts", self.num_experts, self.MAX_EXPERTS)
-            _check_integer("experts_per_token", self.experts_per_token, self.num_experts)
         if self.activation not in get_args(Activation):
             raise ValueError(
                 f"`activation` must be one of {', '.join(map(repr, get_args(Activation)))}. "
@@ -215,6 +218,11 @@ class DecoderConfig:
         """The number of tokens beyond which what is cached of a text no longer holds, or None."""
         return self.rotary.recomputed_beyond if self.rotary else None
 
+    def has_experts(self, layer: int) -> bool:
+        """Return whether a layer has a mixture of experts."""
+        experts = self.experts
+        return experts is not None and (experts.layers is None or experts.layers[layer])
+
     def rotary_of(self, layer: int) -> RotaryConfig | None:
         """Return the rotary embedding's parameters in a layer, or None where nothing is rotated."""
         if self.rotary_layers is not None and not self.rotary_layers[layer]:
@@ -227,8 +235,3 @@ class DecoderConfig:
         if self.sliding_layers is not None and not self.sliding_layers[layer]:
             return None
         return self.sliding_window
-
-
-def _check_integer(name: str, value: object, limit: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= limit:
-        raise ValueError(f"`{name}` must be an integer from 1 to {limit}. Received: {value!r}.")

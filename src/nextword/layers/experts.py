@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from nextword.layers.config import DecoderConfig
-from nextword.layers.feed_forward import activation_function
+from nextword.layers.feed_forward import FeedForward, gated
 from nextword.layers.layer import Layer
 from nextword.layers.linear import Linear
 
@@ -14,60 +14,122 @@ from nextword.layers.linear import Linear
 class Experts(Layer):
     """Gated feed-forward networks, of which a router chooses a few for each token.
 
-    The router's probabilities of the chosen experts, divided by their sum, weigh the experts'
-    outputs. Every expert computes every token, and those that were not chosen get weight 0: that
-    keeps shapes fixed, at the price of work that grows with the number of experts.
+    Every expert computes every token, and those that were not chosen get weight 0: that keeps
+    shapes fixed, at the price of work that grows with the number of experts.
 
     Args:
-        config: the decoder's description, with `num_experts`.
+        config: the decoder's description, with `experts`.
         **kwargs: `name`, `dtype` and the like, see `keras.layers.Layer`.
     """
 
     def __init__(self, config: DecoderConfig, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if config.num_experts is None or not config.feed_forward_gate or config.feed_forward_bias:
+        if config.experts is None or not config.feed_forward_gate:
             raise ValueError(
-                "Experts need `num_experts`, and are gated and without biases. Received: "
-                f"num_experts={config.num_experts}, feed_forward_gate={config.feed_forward_gate}, "
-                f"feed_forward_bias={config.feed_forward_bias}."
+                "Experts need `experts`, and are gated. Received: "
+                f"experts={config.experts}, feed_forward_gate={config.feed_forward_gate}."
             )
-        self.num_experts = config.num_experts
-        self.experts_per_token = config.experts_per_token
-        self.intermediate_dim = config.intermediate_dim
-        self.activation = activation_function(config.activation)
-        self.router = Linear(self.num_experts, name="router", dtype=self.dtype_policy)
+        self.config = config
+        self.experts = experts = config.experts
+        policy, use_bias = self.dtype_policy, config.feed_forward_bias
+        self.router = Linear(experts.num_experts, use_bias=use_bias, name="router", dtype=policy)
+        self.shared = (
+            FeedForward(config, experts.shared_dim, name="shared", dtype=policy)
+            if experts.shared_dim
+            else None
+        )
+        self.shared_gate = (
+            Linear(1, name="shared_gate", dtype=policy) if experts.shared_gate else None
+        )
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        self.router.build(input_shape)
-        hidden_dim, inner = input_shape[-1], self.intermediate_dim
-        initializer = keras.initializers.RandomNormal(stddev=0.02)
-        for name, shape in (
-            ("gate", (self.num_experts, inner, hidden_dim)),
-            ("intermediate", (self.num_experts, inner, hidden_dim)),
-            ("feed_forward_output", (self.num_experts, hidden_dim, inner)),
-        ):
-            setattr(self, name, self.add_weight(name=name, shape=shape, initializer=initializer))
+        for layer in (self.router, self.shared, self.shared_gate):
+            if layer is not None:
+                layer.build(input_shape)
+        hidden_dim, inner = input_shape[-1], self.experts.intermediate_dim
+        self.expert_gate, self.expert_gate_bias = self._kernel("expert_gate", hidden_dim, inner)
+        self.expert_intermediate, self.expert_intermediate_bias = self._kernel(
+            "expert_intermediate", hidden_dim, inner
+        )
+        self.expert_output, self.expert_output_bias = self._kernel(
+            "expert_output", inner, hidden_dim
+        )
+        self.choice_bias = (
+            self.add_weight(
+                name="choice_bias", shape=(self.experts.num_experts,), initializer="zeros"
+            )
+            if self.experts.choice_bias
+            else None
+        )
+
+    def _kernel(self, name: str, inputs: int | None, outputs: int | None) -> tuple[Any, Any]:
+        """Return the kernels of all experts, `[num_experts, outputs, inputs]`, and their biases."""
+        number = self.experts.num_experts
+        kernel = self.add_weight(
+            name=name,
+            shape=(number, outputs, inputs),
+            initializer=keras.initializers.RandomNormal(stddev=0.02),
+        )
+        if not self.config.feed_forward_bias:
+            return kernel, None
+        bias = self.add_weight(name=f"{name}_bias", shape=(number, outputs), initializer="zeros")
+        return kernel, bias
 
     def call(self, hidden_states: Any, training: bool | None = None) -> Any:
         """Transform each token by the experts chosen for it.
 
         Args:
             hidden_states: float tensor of shape `[batch, length, hidden_dim]`.
-            training: not used.
+            training: whether dropout is active in the network that all tokens take.
 
         Returns:
             Float tensor of the same shape.
         """
         weights = ops.cast(self._router_weights(hidden_states), hidden_states.dtype)
-        gates = ops.einsum("bth,eih->btei", hidden_states, self.gate)
-        intermediate = ops.einsum("bth,eih->btei", hidden_states, self.intermediate)
-        intermediate = self.activation(gates) * intermediate * ops.expand_dims(weights, -1)
-        return ops.einsum("btei,ehi->bth", intermediate, self.feed_forward_output)
+        gate = ops.einsum("bth,eih->btei", hidden_states, self.expert_gate)
+        intermediate = ops.einsum("bth,eih->btei", hidden_states, self.expert_intermediate)
+        if self.expert_gate_bias is not None:
+            gate = gate + self.expert_gate_bias
+            intermediate = intermediate + self.expert_intermediate_bias
+        weighted = gated(self.config, gate, intermediate) * ops.expand_dims(weights, -1)
+        outputs = ops.einsum("btei,ehi->bth", weighted, self.expert_output)
+        if self.expert_output_bias is not None:
+            outputs = outputs + ops.matmul(weights, self.expert_output_bias)
+        if self.shared is None:
+            return outputs
+        shared = self.shared(hidden_states, training=training)
+        if self.shared_gate is not None:
+            shared = shared * ops.sigmoid(self.shared_gate(hidden_states))
+        return outputs + shared
 
     def _router_weights(self, hidden_states: Any) -> Any:
         """Return each expert's weight for each token, `[batch, length, num_experts]`."""
-        probabilities = ops.softmax(ops.cast(self.router(hidden_states), "float32"), axis=-1)
-        chosen, experts = ops.top_k(probabilities, self.experts_per_token)
-        chosen = chosen / ops.sum(chosen, axis=-1, keepdims=True)
-        one_hot = ops.one_hot(experts, self.num_experts, dtype="float32")
-        return ops.sum(one_hot * ops.expand_dims(chosen, -1), axis=-2)
+        experts = self.experts
+        logits = ops.cast(self.router(hidden_states), "float32")
+        is_softmax = experts.scoring == "softmax"
+        scores = ops.softmax(logits, axis=-1) if is_softmax else ops.sigmoid(logits)
+        chosen = self._chosen(scores)
+        weights = scores * chosen
+        if experts.normalized:
+            weights = weights / (ops.sum(weights, axis=-1, keepdims=True) + 1e-20)
+        return weights * experts.scale
+
+    def _chosen(self, scores: Any) -> Any:
+        """Return 1 for each expert that is chosen, else 0."""
+        experts = self.experts
+        if self.choice_bias is not None:
+            scores = scores + ops.cast(self.choice_bias, "float32")
+        if experts.num_groups > 1:
+            shape = (*ops.shape(scores)[:-1], experts.num_groups, -1)
+            grouped = ops.reshape(scores, shape)
+            best, _ = ops.top_k(grouped, experts.scores_per_group)
+            allowed = _largest(ops.sum(best, axis=-1), experts.groups_per_token)
+            grouped = ops.where(ops.expand_dims(allowed, -1) > 0, grouped, -1e30)
+            scores = ops.reshape(grouped, ops.shape(scores))
+        return _largest(scores, experts.experts_per_token)
+
+
+def _largest(scores: Any, number: int) -> Any:
+    """Return 1 for each of the largest scores of the last axis, else 0."""
+    _, indices = ops.top_k(scores, number)
+    return ops.sum(ops.one_hot(indices, scores.shape[-1], dtype="float32"), axis=-2)

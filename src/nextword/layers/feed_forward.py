@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+from keras import ops
 
 from nextword.layers.config import Activation, DecoderConfig
 from nextword.layers.layer import Layer
@@ -20,7 +21,23 @@ def activation_function(name: Activation) -> Any:
         return lambda inputs: keras.activations.gelu(inputs, approximate=True)
     if name == "gelu":
         return lambda inputs: keras.activations.gelu(inputs, approximate=False)
+    if name == "quick_gelu":
+        return lambda inputs: inputs * ops.sigmoid(1.702 * inputs)
     return keras.activations.get(name)
+
+
+def gated(config: DecoderConfig, gate: Any, intermediate: Any) -> Any:
+    """Return the product of an activated gate and what it gates.
+
+    Args:
+        config: the decoder's description.
+        gate: float tensor.
+        intermediate: float tensor of the same shape.
+    """
+    if (limit := config.gate_limit) is not None:
+        gate = ops.minimum(gate, ops.cast(limit, gate.dtype))
+        intermediate = ops.clip(intermediate, -limit, limit) + 1
+    return activation_function(config.activation)(gate) * intermediate
 
 
 class FeedForward(Layer):
@@ -28,18 +45,18 @@ class FeedForward(Layer):
 
     Args:
         config: the decoder's description.
+        intermediate_dim: width inside, if it is not that of `config`.
         **kwargs: `name`, `dtype` and the like, see `keras.layers.Layer`.
     """
 
-    def __init__(self, config: DecoderConfig, **kwargs: Any) -> None:
+    def __init__(
+        self, config: DecoderConfig, intermediate_dim: int | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        self.activation = activation_function(config.activation)
-        self.gate = (
-            self._linear("gate", config.intermediate_dim, config)
-            if config.feed_forward_gate
-            else None
-        )
-        self.intermediate = self._linear("intermediate", config.intermediate_dim, config)
+        self.config = config
+        width = intermediate_dim or config.intermediate_dim
+        self.gate = self._linear("gate", width, config) if config.feed_forward_gate else None
+        self.intermediate = self._linear("intermediate", width, config)
         self.feed_forward_output = self._linear("feed_forward_output", config.hidden_dim, config)
         self.feed_forward_dropout = keras.layers.Dropout(config.dropout, dtype=self.dtype_policy)
 
@@ -65,8 +82,8 @@ class FeedForward(Layer):
         """
         intermediate = self.intermediate(hidden_states)
         if self.gate is None:
-            intermediate = self.activation(intermediate)
+            intermediate = activation_function(self.config.activation)(intermediate)
         else:
-            intermediate = self.activation(self.gate(hidden_states)) * intermediate
+            intermediate = gated(self.config, self.gate(hidden_states), intermediate)
         outputs = self.feed_forward_output(intermediate)
         return self.feed_forward_dropout(outputs, training=training)

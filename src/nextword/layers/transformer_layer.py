@@ -36,7 +36,7 @@ class TransformerLayer(Layer):
         self.feed_forward_norm = (
             self._norm("feed_forward_norm") if has_norms_before and not config.shared_norm else None
         )
-        feed_forward_cls = FeedForward if config.num_experts is None else Experts
+        feed_forward_cls = Experts if config.has_experts(layer) else FeedForward
         self.feed_forward = feed_forward_cls(config, name="feed_forward", dtype=policy)
         self.feed_forward_post_norm = (
             self._norm("feed_forward_post_norm") if has_norms_behind else None

@@ -97,6 +97,14 @@ class ConfigReader:
         """Return a list of true and false, or `default` where the key is absent or null."""
         return self._list(key, default, "true and false", lambda value: type(value) is bool)
 
+    def indices(self, key: str, size: int, default: Any = _REQUIRED) -> Any:
+        """Return a list of integers below `size`, or `default` where the key is absent or null."""
+
+        def accepts(value: Any) -> bool:
+            return type(value) is int and 0 <= value < size
+
+        return self._list(key, default, f"integers from 0 to {size - 1}", accepts)
+
     def numbers(self, key: str, default: Any = _REQUIRED) -> Any:
         """Return a list of positive numbers, or `default` where the key is absent or null."""
         return self._list(key, default, "finite positive numbers", _is_positive)

@@ -77,16 +77,30 @@ class Rows:
     Args:
         start: first row.
         stop: row after the last.
+        axis: 0 for rows of a matrix or a bias, 1 where each expert has some.
     """
 
     start: int
     stop: int
+    axis: int = 0
 
     def read(self, tensor: np.ndarray) -> np.ndarray:
-        return tensor[self.start : self.stop]
+        return tensor[(slice(None),) * self.axis + (slice(self.start, self.stop),)]
 
     def write(self, value: np.ndarray) -> np.ndarray:
         return value
+
+
+@dataclass(frozen=True)
+class AlternatingRows:
+    """Stored for each expert with the rows of two matrices in turns, held one behind the other."""
+
+    def read(self, tensor: np.ndarray) -> np.ndarray:
+        return np.concatenate([tensor[:, ::2], tensor[:, 1::2]], axis=1)
+
+    def write(self, value: np.ndarray) -> np.ndarray:
+        pairs = np.stack(np.split(value, 2, axis=1), axis=2)
+        return pairs.reshape(value.shape)
 
 
 @dataclass(frozen=True)
@@ -260,20 +274,20 @@ class Stored:
 WeightTable = Mapping[str, Stored]
 
 
-def per_layer(num_layers: int, table: WeightTable) -> dict[str, Stored]:
+def per_layer(layers: Iterable[int], table: WeightTable) -> dict[str, Stored]:
     """Repeat a table's entries for every layer, with `{i}` standing for its index.
 
     Args:
-        num_layers: number of layers.
+        layers: indices of the layers.
         table: entries whose path and stored name hold `{i}`.
 
     Example:
-    >>> sorted(per_layer(2, {"layer_{i}/bias": Stored("h.{i}.b")}))
+    >>> sorted(per_layer(range(2), {"layer_{i}/bias": Stored("h.{i}.b")}))
     ['layer_0/bias', 'layer_1/bias']
     """
     return {
         path.format(i=i): Stored(stored.name.format(i=i), *stored.layouts, stacked=stored.stacked)
-        for i in range(num_layers)
+        for i in layers
         for path, stored in table.items()
     }
 
@@ -366,7 +380,8 @@ def _joined(name: str, parts: WeightTable, value: Callable[[str], np.ndarray]) -
     ends = [0, *(part.stop for part, _ in rows)]
     if len(common) > 1 or [part.start for part, _ in rows] != ends[:-1]:
         raise ValueError(f"The variables that share {name!r} do not cover it: {list(parts)}.")
-    return Stored(name, *common.pop()).write(np.concatenate([tensor for _, tensor in rows]))
+    joined = np.concatenate([tensor for _, tensor in rows], axis=rows[0][0].axis)
+    return Stored(name, *common.pop()).write(joined)
 
 
 class CheckpointWeights:

@@ -1,18 +1,23 @@
-"""IBM's Granite 3 (https://arxiv.org/abs/2408.13359 tells of its multipliers)."""
+"""IBM's Granite 3, dense or with experts (https://arxiv.org/abs/2408.13359: its multipliers)."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from nextword.layers import DecoderConfig, RotaryConfig, rotary_scaling
+from nextword.layers import DecoderConfig, ExpertsConfig, RotaryConfig, rotary_scaling
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family, StoredFormat
-from nextword.models.formats.decoder_tables import TRANSFORMERS_IGNORED, transformers_table
+from nextword.models.formats.decoder_tables import (
+    TRANSFORMERS_IGNORED,
+    TRANSFORMERS_NAMES,
+    decoder_table,
+)
 from nextword.models.formats.rotary import rotary_arguments
 from nextword.models.formats.transformers import decoder_arguments
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import transformers_settings
+from nextword.presets.weight_table import Rows, WeightTable
 
 
 class GraniteBackbone(Backbone):
@@ -31,6 +36,10 @@ class GraniteBackbone(Backbone):
         logits_scaling: divides the logits.
         rope_max_wavelength: base of the rotary wavelengths.
         rope_scaling: their scaling, see `nextword.layers.rotary_scaling`.
+        num_experts: number of experts in each layer, whose width is `intermediate_dim`; None for
+            one network.
+        top_k: with experts, their number for each token.
+        shared_intermediate_dim: with experts, width inside one that every token takes, or None.
         layer_norm_epsilon: epsilon of the RMS normalization.
         attention_bias: whether the attention's projections have biases.
         feed_forward_bias: whether the feed-forward's projections have biases.
@@ -66,6 +75,9 @@ class GraniteBackbone(Backbone):
         logits_scaling: float = 1.0,
         rope_max_wavelength: float = 10000,
         rope_scaling: Mapping[str, Any] | None = None,
+        num_experts: int | None = None,
+        top_k: int = 2,
+        shared_intermediate_dim: int | None = None,
         layer_norm_epsilon: float = 1e-6,
         attention_bias: bool = False,
         feed_forward_bias: bool = False,
@@ -74,6 +86,14 @@ class GraniteBackbone(Backbone):
         head_dim: int | None = None,
         context_length: int | None = None,
     ) -> DecoderConfig:
+        experts = None
+        if num_experts is not None:
+            experts = ExpertsConfig(
+                num_experts=num_experts,
+                experts_per_token=top_k,
+                intermediate_dim=intermediate_dim,
+                shared_dim=shared_intermediate_dim,
+            )
         return DecoderConfig(
             vocabulary_size=vocabulary_size,
             num_layers=num_layers,
@@ -92,6 +112,7 @@ class GraniteBackbone(Backbone):
             query_key_value_bias=attention_bias,
             attention_output_bias=attention_bias,
             feed_forward_bias=feed_forward_bias,
+            experts=experts,
             tie_word_embeddings=tie_word_embeddings,
             dropout=dropout,
         )
@@ -110,10 +131,18 @@ class GraniteCausalLM(CausalLM):
 
 def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     config = transformers_settings(checkpoint)
-    arguments = decoder_arguments(config, context_length=2048) | {
-        "attention_bias": config.boolean("attention_bias", False),
-        "feed_forward_bias": config.boolean("mlp_bias", False),
-    }
+    arguments = decoder_arguments(config, context_length=2048)
+    arguments["attention_bias"] = config.boolean("attention_bias", False)
+    if checkpoint.architecture == "granite":
+        arguments["feed_forward_bias"] = config.boolean("mlp_bias", False)
+    else:
+        arguments["num_experts"] = config.integer("num_local_experts", 8)
+        arguments["top_k"] = config.integer("num_experts_per_tok", 2)
+        # What is added to the loss in training only.
+        config.skip("output_router_logits", "router_aux_loss_coef")
+    if checkpoint.architecture == "granitemoeshared":
+        shared = config.integer("shared_intermediate_size", 0, minimum=0)
+        arguments["shared_intermediate_dim"] = shared or None
     for key in (
         "embedding_multiplier",
         "attention_multiplier",
@@ -126,13 +155,34 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     return arguments
 
 
+def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+    names: dict[str, Any] = dict(TRANSFORMERS_NAMES)
+    if config.experts is not None:
+        experts, shared = "model.layers.{i}.block_sparse_moe", "model.layers.{i}.shared_mlp"
+        width, shared_width = config.experts.intermediate_dim, config.experts.shared_dim or 0
+        inputs, shared_inputs = f"{experts}.input_linear", f"{shared}.input_linear"
+        names |= {
+            "feed_forward/router": f"{experts}.router.layer",
+            "feed_forward/expert_gate": (inputs, Rows(0, width, axis=1)),
+            "feed_forward/expert_intermediate": (inputs, Rows(width, 2 * width, axis=1)),
+            "feed_forward/expert_output": f"{experts}.output_linear",
+            "feed_forward/shared/gate": (shared_inputs, Rows(0, shared_width)),
+            "feed_forward/shared/intermediate": (
+                shared_inputs,
+                Rows(shared_width, 2 * shared_width),
+            ),
+            "feed_forward/shared/feed_forward_output": f"{shared}.output_linear",
+        }
+    return decoder_table(config, names)
+
+
 FAMILY = Family(
     task=GraniteCausalLM,
     formats={
         "transformers": StoredFormat(
-            architectures=("granite",),
+            architectures=("granite", "granitemoe", "granitemoeshared"),
             arguments=_transformers_arguments,
-            weights=transformers_table,
+            weights=_transformers_weights,
             ignored=TRANSFORMERS_IGNORED,
         ),
     },

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from nextword.layers import DecoderConfig, RotaryConfig, rotary_scaling
+from nextword.layers import DecoderConfig, ExpertsConfig, RotaryConfig, rotary_scaling
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -104,8 +104,11 @@ class MixtralBackbone(Backbone):
                 scaling=rotary_scaling(rope_scaling, factor=rope_scaling_factor),
             ),
             norm_epsilon=layer_norm_epsilon,
-            num_experts=num_experts,
-            experts_per_token=top_k,
+            experts=ExpertsConfig(
+                num_experts=num_experts,
+                experts_per_token=top_k,
+                intermediate_dim=intermediate_dim,
+            ),
             sliding_window=sliding_window,
             tie_word_embeddings=tie_word_embeddings,
             dropout=dropout,
@@ -132,9 +135,9 @@ class MixtralCausalLM(CausalLM):
 _EXPERTS = "model.layers.{i}.block_sparse_moe"
 _TRANSFORMERS_NAMES = TRANSFORMERS_NAMES | {
     "feed_forward/router": f"{_EXPERTS}.gate",
-    "feed_forward/gate": f"{_EXPERTS}.experts.*.w1",
-    "feed_forward/intermediate": f"{_EXPERTS}.experts.*.w3",
-    "feed_forward/feed_forward_output": f"{_EXPERTS}.experts.*.w2",
+    "feed_forward/expert_gate": f"{_EXPERTS}.experts.*.w1",
+    "feed_forward/expert_intermediate": f"{_EXPERTS}.experts.*.w3",
+    "feed_forward/expert_output": f"{_EXPERTS}.experts.*.w2",
 }
 
 
@@ -149,9 +152,9 @@ _KERAS_NAMES = {
     "self_attention/attention_output": f"{_KERAS_LAYER}/_self_attention_layer/output_dense",
     "self_attention_norm": f"{_KERAS_LAYER}/_self_attention_layernorm",
     "feed_forward/router": f"{_KERAS_EXPERTS}/_sparse_feedforward_gate_dense",
-    "feed_forward/gate": f"{_KERAS_EXPERTS}/expert_bank/vars/0",
-    "feed_forward/intermediate": f"{_KERAS_EXPERTS}/expert_bank/vars/1",
-    "feed_forward/feed_forward_output": f"{_KERAS_EXPERTS}/expert_bank/vars/2",
+    "feed_forward/expert_gate": f"{_KERAS_EXPERTS}/expert_bank/vars/0",
+    "feed_forward/expert_intermediate": f"{_KERAS_EXPERTS}/expert_bank/vars/1",
+    "feed_forward/expert_output": f"{_KERAS_EXPERTS}/expert_bank/vars/2",
     "feed_forward_norm": f"{_KERAS_LAYER}/_feedforward_layernorm",
 }
 _KERAS_PATHS = {

@@ -20,16 +20,19 @@ from nextword.presets.weight_table import (
     per_layer,
 )
 
+_NETWORK = ("feed_forward/gate", "feed_forward/intermediate", "feed_forward/feed_forward_output")
 _HEAD = "token_embedding/reverse_embeddings"
 
-LayerNames = Mapping[str, str | tuple[Any, ...]]
-"""Path of a layer to its stored name, or to its stored name followed by the layouts of its weights.
+LayerNames = Mapping[str, str | tuple[Any, ...] | Stored]
+"""Path of a layer to its stored name, or to its stored name followed by the layouts of its weights;
+path of a variable that is no layer's kernel, scale or bias to how it is stored.
 
 Layers outside the stack are "token_embedding", "head", "position_embedding", "segment_embedding",
 "embedding_norm", "output_norm" and "pooled_dense". Names of layers in the stack hold `{i}`, and
 their paths begin inside the transformer layer: "self_attention_norm", "self_attention/query",
-"feed_forward/gate" and so on. In the names of experts that are stored one by one, `*` stands for
-the expert's index.
+"feed_forward/gate" and so on. Those of experts are "feed_forward/router",
+"feed_forward/expert_gate", "feed_forward/shared/gate" and so on. In the names of experts that are
+stored one by one, `*` stands for the expert's index.
 """
 
 TRANSFORMERS_NAMES = {
@@ -56,6 +59,15 @@ TRANSFORMERS_NORMS_BEHIND = {
     "feed_forward_post_norm": "model.layers.{i}.post_feedforward_layernorm",
 }
 """What most families with norms behind attention and feed-forward call them in transformers."""
+
+_EXPERT = "model.layers.{i}.mlp.experts.*"
+TRANSFORMERS_EXPERTS = {
+    "feed_forward/router": "model.layers.{i}.mlp.gate",
+    "feed_forward/expert_gate": f"{_EXPERT}.gate_proj",
+    "feed_forward/expert_intermediate": f"{_EXPERT}.up_proj",
+    "feed_forward/expert_output": f"{_EXPERT}.down_proj",
+}
+"""What many families with experts call them in transformers."""
 
 TRANSFORMERS_IGNORED = (
     # Written by old versions, and computed here; or a copy of the tied embedding.
@@ -134,15 +146,29 @@ def decoder_table(config: DecoderConfig, names: LayerNames, *, prefix: str = "")
      'transformer_layer_0/self_attention/query/bias': 'h.0.q.bias'}
     """
     table: dict[str, Stored] = {}
-    layer_table: dict[str, Stored] = {}
+    # Layers without experts, and those with them, have different parts.
+    layer_tables: dict[bool, dict[str, Stored]] = {False: {}, True: {}}
     for path, place in names.items():
-        name, *layouts = (place,) if isinstance(place, str) else place
-        name = f"{prefix}{name}"
-        if "{i}" in name:
-            layer_table |= _entries(config, f"transformer_layer_{{i}}/{path}", name, layouts)
+        if isinstance(place, Stored):
+            name, entries = place.name, {f"transformer_layer_{{i}}/{path}": place}
         else:
-            table |= _entries(config, path, name, layouts)
-    return table | per_layer(config.num_layers, layer_table)
+            name, *layouts = (place,) if isinstance(place, str) else place
+            is_in_stack = "{i}" in name
+            full_path = f"transformer_layer_{{i}}/{path}" if is_in_stack else path
+            entries = dict(_entries(config, full_path, f"{prefix}{name}", layouts))
+        if "{i}" not in name:
+            table |= entries
+        for has_experts, layer_table in layer_tables.items():
+            if "{i}" in name and _is_part(path, has_experts):
+                layer_table |= entries
+    for i in range(config.num_layers):
+        table |= per_layer([i], layer_tables[config.has_experts(i)])
+    return table
+
+
+def _is_part(path: str, has_experts: bool) -> bool:
+    """Return whether a layer has a part, given whether it has experts."""
+    return not path.startswith("feed_forward/") or (path in _NETWORK) != has_experts
 
 
 def query_key_value(config: DecoderConfig, name: str, *layouts: Layout) -> LayerNames:
@@ -177,7 +203,7 @@ def interleaved_rotary(config: DecoderConfig, names: LayerNames) -> LayerNames:
     dimensions = config.rotary.dimensions(config.head_dim) if config.rotary else None
     found: dict[str, tuple[Any, ...]] = {}
     for part, heads in (("query", config.num_query_heads), ("key", config.num_key_value_heads)):
-        place = names[f"self_attention/{part}"]
+        place: Any = names[f"self_attention/{part}"]
         stored = (place,) if isinstance(place, str) else place
         found[f"self_attention/{part}"] = (*stored, InterleavedRotary(heads, dimensions))
         if norm_name := names.get(f"self_attention/{part}_norm"):
@@ -229,13 +255,13 @@ def _entries(
         return {}
     if path.endswith("_norm"):
         return _norm_entries(config, path, name, layouts)
-    if path.endswith("/sinks"):
-        return {path: Stored(name, *layouts)} if config.attention_sinks else {}
     if path.endswith("/gate") and not config.feed_forward_gate:
         return {}
-    if config.num_experts and "/feed_forward/" in path and not path.endswith("/router"):
-        stacked = config.num_experts if "*" in name else None
+    if "/feed_forward/expert_" in path:
+        stacked = config.experts.num_experts if config.experts and "*" in name else None
         return {path: Stored(f"{name}.weight", *layouts, stacked=stacked)}
+    if "/feed_forward/shared" in path and not (config.experts and config.experts.shared_dim):
+        return {}
     return linear(path, name, *layouts, bias=_has_bias(config, path))
 
 
@@ -254,6 +280,8 @@ def _norm_entries(
 def _has_bias(config: DecoderConfig, path: str) -> bool:
     if path == "pooled_dense":
         return True
+    if path.endswith("/shared_gate"):
+        return False
     if path.endswith("/attention_output"):
         return config.attention_output_bias
     if "/self_attention/" in path:

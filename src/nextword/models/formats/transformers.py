@@ -82,6 +82,22 @@ def optional_sliding_window(config: ConfigReader, num_layers: int) -> dict[str, 
     }
 
 
+def mixture_arguments(config: ConfigReader, num_layers: int) -> dict[str, Any]:
+    """Read how experts are spread over the layers, as Qwen models have it.
+
+    Returns:
+        `moe_intermediate_dim`, `norm_top_k_prob`, `decoder_sparse_step` and `mlp_only_layers`.
+    """
+    # What is added to the loss in training only.
+    config.skip("output_router_logits", "router_aux_loss_coef")
+    return {
+        "moe_intermediate_dim": config.integer("moe_intermediate_size"),
+        "norm_top_k_prob": config.boolean("norm_topk_prob", False),
+        "decoder_sparse_step": config.integer("decoder_sparse_step", 1),
+        "mlp_only_layers": config.indices("mlp_only_layers", num_layers, []),
+    }
+
+
 def activation(config: ConfigReader, key: str, default: str) -> Activation:
     """Read the name of an activation, and return that of `DecoderConfig`.
 

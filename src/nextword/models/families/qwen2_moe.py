@@ -1,0 +1,197 @@
+"""Qwen1.5-MoE and Qwen2's mixture of experts (https://arxiv.org/abs/2407.10671)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nextword.layers import (
+    DecoderConfig,
+    ExpertsConfig,
+    RotaryConfig,
+    expert_layers,
+    rotary_scaling,
+)
+from nextword.models.backbone import Backbone
+from nextword.models.causal_lm import CausalLM
+from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
+from nextword.models.family import Family, StoredFormat
+from nextword.models.formats.decoder_tables import (
+    TRANSFORMERS_EXPERTS,
+    TRANSFORMERS_IGNORED,
+    TRANSFORMERS_NAMES,
+    decoder_table,
+)
+from nextword.models.formats.rotary import factored, rotary_arguments
+from nextword.models.formats.transformers import (
+    decoder_arguments,
+    mixture_arguments,
+    optional_sliding_window,
+)
+from nextword.presets.checkpoint import Checkpoint
+from nextword.presets.config_reader import transformers_settings
+from nextword.presets.weight_table import WeightTable
+
+
+class QwenMoeBackbone(Backbone):
+    """The Qwen2 decoder with experts, of which a shared one sees every token.
+
+    Args:
+        vocabulary_size: number of token ids.
+        num_layers: number of transformer layers.
+        num_query_heads: number of attention heads.
+        num_key_value_heads: number of key/value heads.
+        hidden_dim: width of the residual stream.
+        intermediate_dim: width inside the feed-forward network of layers without experts.
+        moe_intermediate_dim: width inside an expert.
+        shared_expert_intermediate_dim: width inside the shared expert.
+        num_experts: number of experts in each layer.
+        top_k: number of experts for each token.
+        norm_top_k_prob: whether the weights of a token's experts add up to 1.
+        decoder_sparse_step: every how many layers there are experts.
+        rope_max_wavelength: base of the rotary wavelengths.
+        rope_scaling_factor: divides positions (linear interpolation).
+        layer_norm_epsilon: epsilon of the RMS normalization.
+        dropout: dropout rate.
+        tie_word_embeddings: whether the head is the token embedding.
+        use_sliding_window_attention: whether tokens see a sliding window only.
+        sliding_window_size: with it, number of tokens, itself included, that a token sees.
+        output_router_logits: must be False.
+        router_aux_loss_coefficient: of no effect: no loss is added for the router.
+        mlp_only_layers: indices of layers without experts.
+        sliding_layers: for each layer whether it has the sliding window; all by default.
+        attention_bias: whether the query, key and value projections have biases.
+        head_dim: width of a head; `hidden_dim / num_query_heads` by default.
+        context_length: the most positions the model was made for, or None for no declared limit.
+        rope_scaling: another kind of scaling, see `nextword.layers.rotary_scaling`.
+        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
+
+    Example:
+    ```python
+    backbone = QwenMoeBackbone(
+        vocabulary_size=100, num_layers=2, num_query_heads=4, num_key_value_heads=2, hidden_dim=32,
+        intermediate_dim=64, moe_intermediate_dim=16, shared_expert_intermediate_dim=32,
+        num_experts=8,
+    )
+    token_ids = np.array([[1, 2, 3]])
+    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
+    ```
+    """
+
+    @staticmethod
+    def describe(
+        vocabulary_size: int,
+        num_layers: int,
+        num_query_heads: int,
+        num_key_value_heads: int,
+        hidden_dim: int,
+        intermediate_dim: int,
+        moe_intermediate_dim: int,
+        shared_expert_intermediate_dim: int,
+        num_experts: int,
+        top_k: int = 4,
+        norm_top_k_prob: bool = False,
+        decoder_sparse_step: int = 1,
+        rope_max_wavelength: float = 10000,
+        rope_scaling_factor: float = 1.0,
+        layer_norm_epsilon: float = 1e-6,
+        dropout: float = 0,
+        tie_word_embeddings: bool = False,
+        use_sliding_window_attention: bool = False,
+        sliding_window_size: int | None = 32768,
+        output_router_logits: bool = False,
+        router_aux_loss_coefficient: float = 0.001,
+        mlp_only_layers: Sequence[int] | None = None,
+        *,
+        sliding_layers: Sequence[bool] | None = None,
+        attention_bias: bool = True,
+        head_dim: int | None = None,
+        context_length: int | None = None,
+        rope_scaling: Mapping[str, Any] | None = None,
+    ) -> DecoderConfig:
+        if output_router_logits:
+            raise ValueError("`output_router_logits` must be False. Received: True.")
+        return DecoderConfig(
+            vocabulary_size=vocabulary_size,
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            intermediate_dim=intermediate_dim,
+            num_query_heads=num_query_heads,
+            num_key_value_heads=num_key_value_heads,
+            head_dim=head_dim or hidden_dim // num_query_heads,
+            context_length=context_length,
+            rotary=RotaryConfig(
+                theta=rope_max_wavelength,
+                scaling=rotary_scaling(rope_scaling, factor=rope_scaling_factor),
+            ),
+            norm_epsilon=layer_norm_epsilon,
+            experts=ExpertsConfig(
+                num_experts=num_experts,
+                experts_per_token=top_k,
+                intermediate_dim=moe_intermediate_dim,
+                layers=expert_layers(num_layers, decoder_sparse_step, mlp_only_layers or ()),
+                normalized=norm_top_k_prob,
+                shared_dim=shared_expert_intermediate_dim,
+                shared_gate=True,
+            ),
+            query_key_value_bias=attention_bias,
+            sliding_window=sliding_window_size if use_sliding_window_attention else None,
+            sliding_layers=None if sliding_layers is None else tuple(sliding_layers),
+            tie_word_embeddings=tie_word_embeddings,
+            dropout=dropout,
+        )
+
+
+class QwenMoeCausalLMPreprocessor(CausalLMPreprocessor):
+    """Turns text into the inputs of a `QwenMoeCausalLM`; see `CausalLMPreprocessor`."""
+
+
+class QwenMoeCausalLM(CausalLM):
+    """A Qwen2 model with experts that generates text; see `CausalLM`."""
+
+    backbone_cls = QwenMoeBackbone
+    preprocessor_cls = QwenMoeCausalLMPreprocessor
+
+
+_SHARED = "model.layers.{i}.mlp.shared_expert"
+_TRANSFORMERS_NAMES = {
+    **TRANSFORMERS_NAMES,
+    **TRANSFORMERS_EXPERTS,
+    "feed_forward/shared_gate": f"{_SHARED}_gate",
+    "feed_forward/shared/gate": f"{_SHARED}.gate_proj",
+    "feed_forward/shared/intermediate": f"{_SHARED}.up_proj",
+    "feed_forward/shared/feed_forward_output": f"{_SHARED}.down_proj",
+}
+
+
+def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = transformers_settings(checkpoint)
+    arguments = decoder_arguments(config, context_length=32768)
+    num_layers = arguments["num_layers"]
+    arguments |= rotary_arguments(config, arguments["context_length"])
+    arguments |= factored(arguments["rope_scaling"]) | mixture_arguments(config, num_layers)
+    arguments |= optional_sliding_window(config, num_layers)
+    arguments["use_sliding_window_attention"] = arguments["sliding_window_size"] is not None
+    arguments["attention_bias"] = config.boolean("qkv_bias", True)
+    arguments["top_k"] = config.integer("num_experts_per_tok", 4)
+    arguments["num_experts"] = config.integer("num_experts", 60)
+    arguments["shared_expert_intermediate_dim"] = config.integer(
+        "shared_expert_intermediate_size", 5632
+    )
+    config.check_all_read()
+    return arguments
+
+
+def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+    return decoder_table(config, _TRANSFORMERS_NAMES)
+
+
+FAMILY = Family(
+    task=QwenMoeCausalLM,
+    formats={
+        "transformers": StoredFormat(
+            architectures=("qwen2_moe",),
+            arguments=_transformers_arguments,
+            weights=_transformers_weights,
+            ignored=TRANSFORMERS_IGNORED,
+        ),
+    },
+)

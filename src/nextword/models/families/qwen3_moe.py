@@ -1,0 +1,174 @@
+"""Qwen3's mixture of experts (https://arxiv.org/abs/2505.09388)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nextword.layers import (
+    DecoderConfig,
+    ExpertsConfig,
+    RotaryConfig,
+    expert_layers,
+    rotary_scaling,
+)
+from nextword.models.backbone import Backbone
+from nextword.models.causal_lm import CausalLM
+from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
+from nextword.models.family import Family, StoredFormat
+from nextword.models.formats.decoder_tables import (
+    TRANSFORMERS_EXPERTS,
+    TRANSFORMERS_IGNORED,
+    TRANSFORMERS_NAMES,
+    decoder_table,
+)
+from nextword.models.formats.rotary import factored, rotary_arguments
+from nextword.models.formats.transformers import (
+    decoder_arguments,
+    mixture_arguments,
+    spelled_integer,
+)
+from nextword.presets.checkpoint import Checkpoint
+from nextword.presets.config_reader import transformers_settings
+from nextword.presets.weight_table import WeightTable
+
+
+class Qwen3MoeBackbone(Backbone):
+    """The Qwen3 decoder with experts.
+
+    Args:
+        vocabulary_size: number of token ids.
+        num_layers: number of transformer layers.
+        num_query_heads: number of attention heads.
+        num_key_value_heads: number of key/value heads.
+        hidden_dim: width of the residual stream.
+        intermediate_dim: width inside the feed-forward network of layers without experts.
+        moe_intermediate_dim: width inside an expert.
+        num_experts: number of experts in each layer.
+        head_dim: width of a head; `hidden_dim / num_query_heads` by default.
+        top_k: number of experts for each token.
+        norm_top_k_prob: whether the weights of a token's experts add up to 1.
+        decoder_sparse_step: every how many layers there are experts.
+        rope_max_wavelength: base of the rotary wavelengths.
+        rope_scaling_factor: divides positions (linear interpolation).
+        layer_norm_epsilon: epsilon of the RMS normalization.
+        dropout: dropout rate.
+        tie_word_embeddings: whether the head is the token embedding.
+        sliding_window_size: number of tokens, itself included, that a token sees; None for all.
+        router_aux_loss_coefficient: of no effect: no loss is added for the router.
+        mlp_only_layers: indices of layers without experts.
+        attention_bias: whether the attention's projections have biases.
+        context_length: the most positions the model was made for, or None for no declared limit.
+        rope_scaling: another kind of scaling, see `nextword.layers.rotary_scaling`.
+        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
+
+    Example:
+    ```python
+    backbone = Qwen3MoeBackbone(
+        vocabulary_size=100, num_layers=2, num_query_heads=4, num_key_value_heads=2, hidden_dim=32,
+        intermediate_dim=64, moe_intermediate_dim=16, num_experts=8,
+    )
+    token_ids = np.array([[1, 2, 3]])
+    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
+    ```
+    """
+
+    @staticmethod
+    def describe(
+        vocabulary_size: int,
+        num_layers: int,
+        num_query_heads: int,
+        num_key_value_heads: int,
+        hidden_dim: int,
+        intermediate_dim: int,
+        moe_intermediate_dim: int,
+        num_experts: int,
+        head_dim: int | None = None,
+        top_k: int = 4,
+        norm_top_k_prob: bool = False,
+        decoder_sparse_step: int = 1,
+        rope_max_wavelength: float = 10000,
+        rope_scaling_factor: float = 1.0,
+        layer_norm_epsilon: float = 1e-6,
+        dropout: float = 0,
+        tie_word_embeddings: bool = False,
+        sliding_window_size: int | None = 32768,
+        router_aux_loss_coefficient: float = 0.001,
+        mlp_only_layers: Sequence[int] | None = None,
+        *,
+        attention_bias: bool = False,
+        context_length: int | None = None,
+        rope_scaling: Mapping[str, Any] | None = None,
+    ) -> DecoderConfig:
+        return DecoderConfig(
+            vocabulary_size=vocabulary_size,
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            intermediate_dim=intermediate_dim,
+            num_query_heads=num_query_heads,
+            num_key_value_heads=num_key_value_heads,
+            head_dim=head_dim or hidden_dim // num_query_heads,
+            context_length=context_length,
+            rotary=RotaryConfig(
+                theta=rope_max_wavelength,
+                scaling=rotary_scaling(rope_scaling, factor=rope_scaling_factor),
+            ),
+            norm_epsilon=layer_norm_epsilon,
+            experts=ExpertsConfig(
+                num_experts=num_experts,
+                experts_per_token=top_k,
+                intermediate_dim=moe_intermediate_dim,
+                layers=expert_layers(num_layers, decoder_sparse_step, mlp_only_layers or ()),
+                normalized=norm_top_k_prob,
+            ),
+            query_key_norm="head",
+            query_key_value_bias=attention_bias,
+            attention_output_bias=attention_bias,
+            sliding_window=sliding_window_size,
+            tie_word_embeddings=tie_word_embeddings,
+            dropout=dropout,
+        )
+
+
+class Qwen3MoeCausalLMPreprocessor(CausalLMPreprocessor):
+    """Turns text into the inputs of a `Qwen3MoeCausalLM`; see `CausalLMPreprocessor`."""
+
+
+class Qwen3MoeCausalLM(CausalLM):
+    """A Qwen3 model with experts that generates text; see `CausalLM`."""
+
+    backbone_cls = Qwen3MoeBackbone
+    preprocessor_cls = Qwen3MoeCausalLMPreprocessor
+
+
+def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = transformers_settings(checkpoint)
+    arguments = decoder_arguments(config, context_length=32768)
+    arguments |= rotary_arguments(config, arguments["context_length"])
+    arguments |= factored(arguments["rope_scaling"])
+    arguments |= mixture_arguments(config, arguments["num_layers"]) | {
+        "num_experts": spelled_integer(config, "num_experts", "num_local_experts"),
+        "top_k": config.integer("num_experts_per_tok", 8),
+        "attention_bias": config.boolean("attention_bias", False),
+    }
+    is_windowed = config.boolean("use_sliding_window", False)
+    window = config.integer("sliding_window", 4096)
+    arguments["sliding_window_size"] = window if is_windowed else None
+    config.skip("max_window_layers")  # all layers have the window, or none
+    config.check_all_read()
+    return arguments
+
+
+def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+    return decoder_table(config, TRANSFORMERS_NAMES | TRANSFORMERS_EXPERTS)
+
+
+FAMILY = Family(
+    task=Qwen3MoeCausalLM,
+    formats={
+        "transformers": StoredFormat(
+            architectures=("qwen3_moe",),
+            arguments=_transformers_arguments,
+            weights=_transformers_weights,
+            ignored=TRANSFORMERS_IGNORED,
+        ),
+    },
+)
