@@ -152,6 +152,26 @@ def _gptj(**changes: Any) -> Callable[[], transformers.PretrainedConfig]:
     return lambda: transformers.GPTJConfig(**settings | changes)
 
 
+def _deepseek(
+    config_class: type[transformers.PretrainedConfig], **changes: Any
+) -> Callable[[], transformers.PretrainedConfig]:
+    settings = {
+        "num_key_value_heads": 4,
+        "kv_lora_rank": 24,
+        "q_lora_rank": None,
+        "qk_nope_head_dim": 8,
+        "qk_rope_head_dim": 4,
+        "v_head_dim": 12,
+        "n_routed_experts": 6,
+        "n_shared_experts": 2,
+        "num_experts_per_tok": 3,
+        "moe_intermediate_size": 24,
+        "first_k_dense_replace": 1,
+        "topk_group": 1,
+    }
+    return _llama(config_class, **settings | changes)
+
+
 def _falcon(**changes: Any) -> Callable[[], transformers.PretrainedConfig]:
     settings = {
         "vocab_size": 131,
@@ -522,6 +542,35 @@ CASES = [
             head_dim=16,
             sliding_window=12,
             rope_parameters=_YARN | {"truncate": False},
+        ),
+    ),
+    Case("deepseek-v2", _deepseek(transformers.DeepseekV2Config)),
+    Case(
+        "deepseek-v2-groups-yarn-biases",
+        _deepseek(
+            transformers.DeepseekV2Config,
+            q_lora_rank=20,
+            n_group=3,
+            topk_group=2,
+            topk_method="group_limited_greedy",
+            routed_scaling_factor=2.0,
+            attention_bias=True,
+            rope_parameters=_YARN | {"mscale": 0.7, "mscale_all_dim": 0.9},
+        ),
+    ),
+    Case("deepseek-v3", _deepseek(transformers.DeepseekV3Config, q_lora_rank=20, n_group=1)),
+    Case(
+        "deepseek-v3-groups-halves-tied",
+        _deepseek(
+            transformers.DeepseekV3Config,
+            q_lora_rank=None,
+            n_group=3,
+            topk_group=2,
+            norm_topk_prob=False,
+            routed_scaling_factor=2.5,
+            rope_interleave=False,
+            tie_word_embeddings=True,
+            rope_parameters=_YARN | {"mscale": 1.0, "mscale_all_dim": 1.0},
         ),
     ),
 ]

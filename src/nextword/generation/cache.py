@@ -1,6 +1,6 @@
 """The KV cache: for each layer, the keys and values of every token of every row.
 
-Buffers have the shape `[rows, key_value_heads, capacity, head_dim]`; the token at position `p`
+Buffers have the shape `[rows, heads, capacity, width]`; the token at position `p`
 lies at index `p`. Entries beyond a row's length hold whatever was there before, and the causal mask
 keeps anyone from looking.
 """
@@ -25,8 +25,10 @@ def allocate_buffers(config: DecoderConfig, rows: int, capacity: int, dtype: str
         capacity: number of positions in a row.
         dtype: float dtype of keys and values.
     """
-    shape = (rows, config.num_key_value_heads, capacity, config.head_dim)
-    return [(ops.zeros(shape, dtype), ops.zeros(shape, dtype)) for _ in range(config.num_layers)]
+    shapes = [(rows, heads, capacity, width) for heads, width in config.cached_shapes]
+    return [
+        (ops.zeros(shapes[0], dtype), ops.zeros(shapes[1], dtype)) for _ in range(config.num_layers)
+    ]
 
 
 def reorder_rows(buffers: Buffers, rows: Any) -> Buffers:

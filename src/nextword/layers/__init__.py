@@ -6,6 +6,7 @@ from nextword.layers.embedding import PositionEmbedding, TokenEmbedding
 from nextword.layers.experts import Experts
 from nextword.layers.experts_config import ExpertsConfig, expert_layers
 from nextword.layers.feed_forward import FeedForward
+from nextword.layers.latent_config import LatentConfig
 from nextword.layers.layer import Layer, WeightSource, initialize_from
 from nextword.layers.linear import Linear
 from nextword.layers.matrix import LowRankUpdate, Matrix, held_as
@@ -28,6 +29,7 @@ __all__ = [
     "Experts",
     "ExpertsConfig",
     "FeedForward",
+    "LatentConfig",
     "Layer",
     "LayerCache",
     "Linear",

@@ -120,31 +120,26 @@ class Attention(Layer):
         key = self._split_heads(self.key(hidden_states), num_shared, self.key_norm)
         value = self._split_heads(self.value(hidden_states), num_shared)
         if self.rotary is not None:
-            lengths = _lengths(positions, padding_mask) if cache is None else cache.lengths
+            lengths = text_lengths(positions, padding_mask) if cache is None else cache.lengths
             query = self.rotary(query, positions, lengths)
             key = self.rotary(key, positions, lengths)
 
         key_positions = positions
         if cache is not None:
             key, value, key_positions = cache.update(key, value)
-        distance = ops.expand_dims(positions, 2) - ops.expand_dims(key_positions, 1)
-        mask = distance >= 0 if config.causal else ops.full_like(distance, True, dtype="bool")
-        if self.window is not None:
-            mask = ops.logical_and(mask, distance < self.window)
-        if padding_mask is not None:
-            mask = ops.logical_and(mask, ops.cast(padding_mask, "bool")[:, None, :])
-
         outputs = nextword_ops.attention(
             query,
             key,
             value,
-            mask,
+            attention_mask(
+                positions, key_positions, padding_mask, causal=config.causal, window=self.window
+            ),
             scale=config.attention_scale or config.head_dim**-0.5,
             bias=self._alibi_bias(key_positions),
             soft_cap=config.attention_soft_cap,
             sinks=self.sinks,
         )
-        outputs = self.attention_output(self._merge_heads(outputs))
+        outputs = self.attention_output(merge_heads(outputs))
         return self.attention_dropout(outputs, training=training)
 
     def _alibi_bias(self, key_positions: Any) -> Any | None:
@@ -165,13 +160,50 @@ class Attention(Layer):
             heads = norm(heads)
         return ops.transpose(heads, (0, 2, 1, 3))
 
-    def _merge_heads(self, heads: Any) -> Any:
-        batch, length = ops.shape(heads)[0], ops.shape(heads)[2]
-        return ops.reshape(ops.transpose(heads, (0, 2, 1, 3)), (batch, length, self.query.units))
+
+def attention_mask(
+    positions: Any,
+    key_positions: Any,
+    padding_mask: Any | None,
+    *,
+    causal: bool = True,
+    window: int | None = None,
+) -> Any:
+    """Return which keys each query may look at.
+
+    Args:
+        positions: int32 tensor of shape `[batch or 1, length]`, the queries' positions.
+        key_positions: int32 tensor of shape `[batch or 1, key_length]`.
+        padding_mask: see `Attention.call`.
+        causal: whether a token sees itself and those before it, or all of them.
+        window: number of tokens, itself included, that a token sees; None for all.
+
+    Returns:
+        Boolean tensor of shape `[batch or 1, length, key_length]`.
+    """
+    distance = ops.expand_dims(positions, 2) - ops.expand_dims(key_positions, 1)
+    mask = distance >= 0 if causal else ops.full_like(distance, True, dtype="bool")
+    if window is not None:
+        mask = ops.logical_and(mask, distance < window)
+    if padding_mask is not None:
+        mask = ops.logical_and(mask, ops.cast(padding_mask, "bool")[:, None, :])
+    return mask
 
 
-def _lengths(positions: Any, padding_mask: Any | None) -> Any:
-    """Return the number of tokens of each row, `[batch or 1]`."""
+def merge_heads(heads: Any) -> Any:
+    """Return `[batch, num_heads, length, width]` as `[batch, length, num_heads * width]`."""
+    batch, num_heads, length, width = ops.shape(heads)
+    merged = num_heads * width
+    return ops.reshape(ops.transpose(heads, (0, 2, 1, 3)), (batch, length, merged))
+
+
+def text_lengths(positions: Any, padding_mask: Any | None) -> Any:
+    """Return the number of tokens of each row, `[batch or 1]`.
+
+    Args:
+        positions: int32 tensor of shape `[batch or 1, length]`.
+        padding_mask: see `Attention.call`.
+    """
     if padding_mask is not None:
         positions = ops.where(ops.cast(padding_mask, "bool"), positions, -1)
     return ops.max(positions, axis=1) + 1

@@ -5,6 +5,7 @@ from typing import Literal, get_args
 
 from nextword.layers.experts_config import ExpertsConfig
 from nextword.layers.field_checks import check_integer
+from nextword.layers.latent_config import LatentConfig
 from nextword.layers.rotary_config import RotaryConfig
 
 Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "silu"]
@@ -57,6 +58,8 @@ class DecoderConfig:
         sliding_window: number of tokens, itself included, that a token sees in layers with a
             sliding window; None where no layer has one.
         sliding_layers: for each layer whether it has the sliding window; None for all of them.
+        latent: sizes of latent attention, where keys and values are made of latent vectors;
+            `head_dim` is then the sum of `unrotated_dim` and `rotated_dim`.
         query_key_value_bias: whether the query, key and value projections have a bias.
         attention_output_bias: whether the attention's output projection has a bias.
         feed_forward_bias: whether the feed-forward projections have a bias.
@@ -111,6 +114,7 @@ class DecoderConfig:
     logit_soft_cap: float | None = None
     sliding_window: int | None = None
     sliding_layers: tuple[bool, ...] | None = None
+    latent: LatentConfig | None = None
     query_key_value_bias: bool = False
     attention_output_bias: bool = False
     feed_forward_bias: bool = False
@@ -148,8 +152,11 @@ class DecoderConfig:
             self.intermediate_dim,
             self.num_query_heads * self.head_dim,
             self.experts.num_experts * self.experts.intermediate_dim if self.experts else 0,
+            self.num_query_heads * self.latent.value_dim if self.latent else 0,
         )
-        if max(widths) * self.hidden_dim > self.MAX_ELEMENTS:
+        ranks = (self.latent.key_value_rank, self.latent.query_rank or 0) if self.latent else ()
+        columns = (self.hidden_dim, *ranks)
+        if max(widths) * max(columns) > self.MAX_ELEMENTS:
             raise ValueError(
                 f"A matrix of the model must have at most {self.MAX_ELEMENTS} elements. Received: "
                 f"hidden_dim={self.hidden_dim} and a matrix of {max(widths)} rows."
@@ -165,10 +172,18 @@ class DecoderConfig:
         if self.position_embedding == "rotary":
             if self.rotary is None:
                 raise ValueError("Rotary position embedding needs `rotary`. Received: None.")
+            rotated_width = self.latent.rotated_dim if self.latent else self.head_dim
             for rotary in filter(None, (self.rotary, self.sliding_rotary)):
-                rotary.check(self.head_dim)
+                rotary.check(rotated_width)
+        if self.latent is not None:
+            for field in ("query_key_norm", "attention_sinks", "attention_soft_cap"):
+                if getattr(self, field):
+                    raise ValueError(
+                        f"With `latent` there can be no `{field}`. Received: "
+                        f"{field}={getattr(self, field)!r}."
+                    )
         if self.num_segments is not None:
-            _check_integer("num_segments", self.num_segments, self.MAX_DIMENSION)
+            check_integer("num_segments", self.num_segments, self.MAX_DIMENSION)
         if not self.causal and (self.sliding_window or self.position_embedding == "alibi"):
             raise ValueError(
                 "Without `causal`, there can be neither `sliding_window` nor ALiBi. Received: "
@@ -207,6 +222,14 @@ class DecoderConfig:
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"`dropout` must be in [0, 1). Received: dropout={self.dropout}.")
+
+    @property
+    def cached_shapes(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """The number of heads and their width of what is cached as a token's key, and as value."""
+        if self.latent is not None:
+            return (1, self.latent.rotated_dim), (1, self.latent.key_value_rank)
+        heads = self.num_key_value_heads, self.head_dim
+        return heads, heads
 
     @property
     def changes_beyond(self) -> int | None:

@@ -9,6 +9,7 @@ from nextword.layers.attention import Attention, LayerCache
 from nextword.layers.config import DecoderConfig
 from nextword.layers.experts import Experts
 from nextword.layers.feed_forward import FeedForward
+from nextword.layers.latent_attention import LatentAttention
 from nextword.layers.layer import Layer
 from nextword.layers.normalization import Normalization, norm_layer
 
@@ -29,7 +30,8 @@ class TransformerLayer(Layer):
         has_norms_behind = config.norm_placement in ("branch", "sandwich")
         self.config = config
         self.self_attention_norm = self._norm("self_attention_norm") if has_norms_before else None
-        self.self_attention = Attention(config, layer, name="self_attention", dtype=policy)
+        attention_cls = Attention if config.latent is None else LatentAttention
+        self.self_attention = attention_cls(config, layer, name="self_attention", dtype=policy)
         self.self_attention_post_norm = (
             self._norm("self_attention_post_norm") if has_norms_behind else None
         )

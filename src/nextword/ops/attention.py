@@ -26,7 +26,7 @@ def attention(
         query: float tensor of shape `[batch, query_heads, query_length, head_dim]`.
         key: float tensor of shape `[batch, key_value_heads, key_length, head_dim]`;
             `query_heads` is a multiple of `key_value_heads`.
-        value: float tensor of the shape of `key`.
+        value: float tensor of the shape of `key`, or of another `value_dim` than its `head_dim`.
         mask: boolean tensor of shape `[batch, query_length, key_length]`, true where the query may
             look at the key.
         scale: factor applied to the dot products before the softmax.
@@ -37,7 +37,7 @@ def attention(
             key whose value is zero.
 
     Returns:
-        Tensor of shape `[batch, query_heads, query_length, head_dim]` in the dtype of `value`.
+        Tensor of shape `[batch, query_heads, query_length, value_dim]` in the dtype of `value`.
     """
     _, query_heads, query_length, head_dim = query.shape
     key_value_heads, key_length = key.shape[1], key.shape[2]
@@ -66,4 +66,4 @@ def attention(
     weights = ops.cast(weights / total, value.dtype)
     weights = ops.reshape(weights, (batch, key_value_heads, group * query_length, key_length))
     outputs = ops.matmul(weights, value)
-    return ops.reshape(outputs, (batch, query_heads, query_length, head_dim))
+    return ops.reshape(outputs, (batch, query_heads, query_length, value.shape[-1]))

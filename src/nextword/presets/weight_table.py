@@ -92,6 +92,40 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class HeadAxis:
+    """Stored `[heads * width, ...]`, held `[heads, width, ...]`.
+
+    Args:
+        num_heads: number of heads.
+    """
+
+    num_heads: int
+
+    def read(self, tensor: np.ndarray) -> np.ndarray:
+        return tensor.reshape(self.num_heads, -1, *tensor.shape[1:])
+
+    def write(self, value: np.ndarray) -> np.ndarray:
+        return value.reshape(-1, *value.shape[2:])
+
+
+@dataclass(frozen=True)
+class NoHeadAxis:
+    """Stored `[heads, width, ...]`, held `[heads * width, ...]`.
+
+    Args:
+        num_heads: number of heads.
+    """
+
+    num_heads: int
+
+    def read(self, tensor: np.ndarray) -> np.ndarray:
+        return HeadAxis(self.num_heads).write(tensor)
+
+    def write(self, value: np.ndarray) -> np.ndarray:
+        return HeadAxis(self.num_heads).read(value)
+
+
+@dataclass(frozen=True)
 class AlternatingRows:
     """Stored for each expert with the rows of two matrices in turns, held one behind the other."""
 

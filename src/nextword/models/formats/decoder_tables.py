@@ -245,7 +245,7 @@ def _entries(
         return {}
     if path.endswith("_embedding"):
         return {f"{path}/embeddings": Stored(f"{name}.weight", *layouts)}
-    if path.endswith(("/query_norm", "/key_norm")) and not config.query_key_norm:
+    if path.endswith(("/query_norm", "/key_norm")) and not (config.query_key_norm or config.latent):
         return {}
     if path.endswith("_post_norm") and config.norm_placement == "pre":
         return {}
@@ -280,6 +280,8 @@ def _norm_entries(
 def _has_bias(config: DecoderConfig, path: str) -> bool:
     if path == "pooled_dense":
         return True
+    if config.latent is not None and path.endswith(("/query", "/query_rotated")):
+        return False
     if path.endswith("/shared_gate"):
         return False
     if path.endswith("/attention_output"):

@@ -1,0 +1,285 @@
+"""DeepSeek-V2 (https://arxiv.org/abs/2405.04434), V3 and R1 (https://arxiv.org/abs/2412.19437)."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from nextword.layers import (
+    DecoderConfig,
+    ExpertsConfig,
+    LatentConfig,
+    RotaryConfig,
+    rotary_scaling,
+    yarn_magnitude,
+)
+from nextword.models.backbone import Backbone
+from nextword.models.causal_lm import CausalLM
+from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
+from nextword.models.family import Family, StoredFormat
+from nextword.models.formats.decoder_tables import (
+    TRANSFORMERS_EXPERTS,
+    TRANSFORMERS_IGNORED,
+    TRANSFORMERS_NAMES,
+    decoder_table,
+)
+from nextword.models.formats.rotary import KINDS, rotary_section, scaling_settings
+from nextword.models.formats.transformers import decoder_arguments
+from nextword.presets.checkpoint import Checkpoint
+from nextword.presets.config_reader import ConfigReader, transformers_settings
+from nextword.presets.weight_table import (
+    HeadAxis,
+    InterleavedRotary,
+    NoHeadAxis,
+    Rows,
+    Stored,
+    WeightTable,
+)
+
+
+class DeepSeekBackbone(Backbone):
+    """The DeepSeek decoder: latent attention, and many small experts in groups.
+
+    Args:
+        vocabulary_size: number of token ids.
+        num_layers: number of transformer layers.
+        num_heads: number of attention heads.
+        hidden_dim: width of the residual stream.
+        intermediate_dim: width inside the feed-forward network of layers without experts.
+        key_value_rank: width of the latent vector of keys and values.
+        query_rank: width of the latent vector of queries; None for none.
+        unrotated_head_dim: width of the part of a query and key that is not rotated.
+        rotated_head_dim: width of the part that is rotated.
+        value_head_dim: width of a value.
+        num_experts: number of experts in each layer.
+        top_k: number of experts for each token.
+        moe_intermediate_dim: width inside an expert.
+        shared_expert_intermediate_dim: width inside a network that every token takes, too.
+        num_dense_layers: number of layers without experts, which come first.
+        router_scoring: how the router's logits become scores; by "sigmoid", a learned bias is
+            added to them for the choice.
+        norm_top_k_prob: whether the weights of a token's experts add up to `router_scale`.
+        router_scale: factor of these weights.
+        num_expert_groups: number of groups of experts.
+        expert_groups_per_token: how many groups a token's experts may be of.
+        attention_scale: factor of dot products; by default that of the heads' width.
+        rope_max_wavelength: base of the rotary wavelengths.
+        rope_scaling: their scaling, see `nextword.layers.rotary_scaling`.
+        layer_norm_epsilon: epsilon of the RMS normalization.
+        attention_bias: whether the projections from and to the residual stream have biases.
+        tie_word_embeddings: whether the head is the token embedding.
+        dropout: dropout rate.
+        context_length: the most positions the model was made for, or None for no declared limit.
+        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
+
+    Example:
+    ```python
+    backbone = DeepSeekBackbone(
+        vocabulary_size=100, num_layers=2, num_heads=4, hidden_dim=32, intermediate_dim=64,
+        key_value_rank=16, query_rank=None, unrotated_head_dim=8, rotated_head_dim=4,
+        value_head_dim=8, num_experts=8, top_k=2, moe_intermediate_dim=16,
+        shared_expert_intermediate_dim=16,
+    )
+    token_ids = np.array([[1, 2, 3]])
+    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
+    ```
+    """
+
+    @staticmethod
+    def describe(
+        vocabulary_size: int,
+        num_layers: int,
+        num_heads: int,
+        hidden_dim: int,
+        intermediate_dim: int,
+        key_value_rank: int,
+        query_rank: int | None,
+        unrotated_head_dim: int,
+        rotated_head_dim: int,
+        value_head_dim: int,
+        num_experts: int,
+        top_k: int,
+        moe_intermediate_dim: int,
+        shared_expert_intermediate_dim: int | None = None,
+        *,
+        num_dense_layers: int = 0,
+        router_scoring: Literal["softmax", "sigmoid"] = "softmax",
+        norm_top_k_prob: bool = False,
+        router_scale: float = 1.0,
+        num_expert_groups: int = 1,
+        expert_groups_per_token: int = 1,
+        attention_scale: float | None = None,
+        rope_max_wavelength: float = 10000,
+        rope_scaling: Mapping[str, Any] | None = None,
+        layer_norm_epsilon: float = 1e-6,
+        attention_bias: bool = False,
+        tie_word_embeddings: bool = False,
+        dropout: float = 0.0,
+        context_length: int | None = None,
+    ) -> DecoderConfig:
+        is_biased = router_scoring == "sigmoid"
+        return DecoderConfig(
+            vocabulary_size=vocabulary_size,
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            intermediate_dim=intermediate_dim,
+            num_query_heads=num_heads,
+            num_key_value_heads=num_heads,
+            head_dim=unrotated_head_dim + rotated_head_dim,
+            context_length=context_length,
+            rotary=RotaryConfig(theta=rope_max_wavelength, scaling=rotary_scaling(rope_scaling)),
+            norm_epsilon=layer_norm_epsilon,
+            attention_scale=attention_scale,
+            latent=LatentConfig(
+                key_value_rank=key_value_rank,
+                query_rank=query_rank,
+                unrotated_dim=unrotated_head_dim,
+                rotated_dim=rotated_head_dim,
+                value_dim=value_head_dim,
+            ),
+            query_key_value_bias=attention_bias,
+            attention_output_bias=attention_bias,
+            experts=ExpertsConfig(
+                num_experts=num_experts,
+                experts_per_token=top_k,
+                intermediate_dim=moe_intermediate_dim,
+                layers=tuple(layer >= num_dense_layers for layer in range(num_layers)),
+                scoring=router_scoring,
+                normalized=norm_top_k_prob,
+                scale=router_scale,
+                choice_bias=is_biased,
+                num_groups=num_expert_groups,
+                groups_per_token=expert_groups_per_token,
+                scores_per_group=2 if is_biased and num_expert_groups > 1 else 1,
+                shared_dim=shared_expert_intermediate_dim,
+            ),
+            tie_word_embeddings=tie_word_embeddings,
+            dropout=dropout,
+        )
+
+
+class DeepSeekCausalLMPreprocessor(CausalLMPreprocessor):
+    """Turns text into the inputs of a `DeepSeekCausalLM`; see `CausalLMPreprocessor`."""
+
+
+class DeepSeekCausalLM(CausalLM):
+    """A DeepSeek model that generates text; see `CausalLM`."""
+
+    backbone_cls = DeepSeekBackbone
+    preprocessor_cls = DeepSeekCausalLMPreprocessor
+
+
+def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = transformers_settings(checkpoint)
+    arguments = decoder_arguments(config, context_length=4096)
+    num_heads = arguments.pop("num_query_heads")
+    config.choice("num_key_value_heads", [num_heads], arguments.pop("num_key_value_heads"))
+    del arguments["head_dim"]  # that of the rotated part alone
+    arguments |= {
+        "num_heads": num_heads,
+        "key_value_rank": config.integer("kv_lora_rank", 512),
+        "query_rank": config.integer("q_lora_rank", None),
+        "unrotated_head_dim": config.integer("qk_nope_head_dim", 128),
+        "rotated_head_dim": config.integer("qk_rope_head_dim", 64),
+        "value_head_dim": config.integer("v_head_dim", 128),
+        "attention_bias": config.boolean("attention_bias", False),
+    }
+    head_dim = arguments["unrotated_head_dim"] + arguments["rotated_head_dim"]
+    is_first = checkpoint.architecture == "deepseek_v2"
+    arguments |= _rotary_arguments(config, arguments["context_length"], head_dim)
+    arguments |= _experts_arguments(config, is_first)
+    config.choice("qk_head_dim", [head_dim], head_dim)
+    config.choice("mlp_bias", [False], False)
+    if not is_first:
+        config.boolean("rope_interleave", True)  # which the weights' table asks for, too
+    # Of training and of devices, or of layers that predict more than the next token.
+    config.skip("aux_loss_alpha", "seq_aux", "ep_size", "pretraining_tp", "output_router_logits")
+    config.skip("num_nextn_predict_layers", "num_mtp_layers", "router_aux_loss_coef")
+    config.check_all_read()
+    return arguments
+
+
+def _rotary_arguments(config: ConfigReader, context_length: int, head_dim: int) -> dict[str, Any]:
+    rope, kind, theta = rotary_section(config, KINDS)
+    scaling = scaling_settings(rope, kind, context_length)
+    arguments = {"rope_max_wavelength": theta, "rope_scaling": scaling}
+    if scaling is not None and kind == "yarn":
+        magnitude = yarn_magnitude(scaling["factor"], rope.number("mscale_all_dim", 0.0))
+        arguments["attention_scale"] = head_dim**-0.5 * magnitude**2
+    rope.check_all_read()
+    return arguments
+
+
+def _experts_arguments(config: ConfigReader, is_first: bool) -> dict[str, Any]:
+    num_shared = config.integer("n_shared_experts", 2 if is_first else 1)
+    width = config.integer("moe_intermediate_size")
+    methods = ["greedy", "group_limited_greedy"] if is_first else ["noaux_tc"]
+    method = config.choice("topk_method", methods, methods[0])
+    scoring: Literal["softmax", "sigmoid"] = "softmax" if is_first else "sigmoid"
+    config.choice("scoring_func", [scoring], scoring)
+    config.choice("moe_layer_freq", [1], 1)
+    groups, of_token = config.integer("n_group", 1), config.integer("topk_group", 1)
+    return {
+        "num_experts": config.integer("n_routed_experts"),
+        "top_k": config.integer("num_experts_per_tok"),
+        "moe_intermediate_dim": width,
+        "shared_expert_intermediate_dim": num_shared * width,
+        "num_dense_layers": config.integer("first_k_dense_replace", 0, minimum=0),
+        "router_scoring": scoring,
+        # The first version never does, whatever is set.
+        "norm_top_k_prob": config.choice("norm_topk_prob", [False], False)
+        if is_first
+        else config.boolean("norm_topk_prob", True),
+        "router_scale": config.number("routed_scaling_factor", 1.0),
+        "num_expert_groups": 1 if method == "greedy" else groups,
+        "expert_groups_per_token": 1 if method == "greedy" else of_token,
+    }
+
+
+def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+    latent, heads = config.latent, config.num_query_heads
+    assert latent is not None  # noqa: S101  # what the family's description has
+    attention, mlp = "model.layers.{i}.self_attn", "model.layers.{i}.mlp"
+    is_interleaved = checkpoint.config.get("rope_interleave") is not False
+    pairs = (lambda n: (InterleavedRotary(n),)) if is_interleaved else (lambda _: ())
+    has_query_latent = latent.query_rank is not None
+    query = f"{attention}.q_b_proj" if has_query_latent else f"{attention}.q_proj"
+    down, rank = f"{attention}.kv_a_proj_with_mqa", latent.key_value_rank
+    expanded, split = f"{attention}.kv_b_proj.weight", HeadAxis(heads)
+    unrotated = Rows(0, latent.unrotated_dim, axis=1)
+    rotated = Rows(latent.unrotated_dim, config.head_dim, axis=1)
+    values = Rows(latent.unrotated_dim, latent.unrotated_dim + latent.value_dim, axis=1)
+    shared = f"{mlp}.shared_experts"
+    names: dict[str, Any] = TRANSFORMERS_NAMES | TRANSFORMERS_EXPERTS
+    names |= {
+        "self_attention/query": (query, split, unrotated, NoHeadAxis(heads)),
+        "self_attention/query_rotated": (query, split, rotated, NoHeadAxis(heads), *pairs(heads)),
+        "self_attention/key_value_down": (down, Rows(0, rank)),
+        "self_attention/key_rotated": (down, Rows(rank, rank + latent.rotated_dim), *pairs(1)),
+        "self_attention/key_value_norm": f"{attention}.kv_a_layernorm",
+        "self_attention/key": Stored(expanded, split, unrotated),
+        "self_attention/value": Stored(expanded, split, values),
+        "feed_forward/shared/gate": f"{shared}.gate_proj",
+        "feed_forward/shared/intermediate": f"{shared}.up_proj",
+        "feed_forward/shared/feed_forward_output": f"{shared}.down_proj",
+    }
+    del names["self_attention/query_norm"], names["self_attention/key_norm"]
+    if has_query_latent:
+        names["self_attention/query_down"] = f"{attention}.q_a_proj"
+        names["self_attention/query_norm"] = f"{attention}.q_a_layernorm"
+    if config.experts and config.experts.choice_bias:
+        bias = Stored(f"{mlp}.gate.e_score_correction_bias")
+        names["feed_forward/choice_bias"] = bias
+    return decoder_table(config, names)
+
+
+FAMILY = Family(
+    task=DeepSeekCausalLM,
+    formats={
+        "transformers": StoredFormat(
+            architectures=("deepseek_v2", "deepseek_v3"),
+            arguments=_transformers_arguments,
+            weights=_transformers_weights,
+            # The published V3 has a layer behind its last that predicts one more token.
+            ignored=(*TRANSFORMERS_IGNORED, r"model\.layers\.61\..*"),
+        ),
+    },
+)
