@@ -84,6 +84,29 @@ def test_the_update_is_the_scaled_product_of_its_factors() -> None:
     np.testing.assert_allclose(merged, weights["kernel"] + update, rtol=1e-5)
 
 
+def test_where_values_are_no_layer_the_queries_alone_are_adapted() -> None:
+    backbone = nextword.models.DeepSeekBackbone(
+        vocabulary_size=8,
+        num_layers=1,
+        num_heads=2,
+        hidden_dim=8,
+        intermediate_dim=8,
+        key_value_rank=4,
+        query_rank=None,
+        unrotated_head_dim=4,
+        rotated_head_dim=2,
+        value_head_dim=4,
+        num_experts=2,
+        top_k=1,
+        moe_intermediate_dim=4,
+    )
+    assert backbone.default_lora_layer_names() == ["query"]
+    backbone.enable_lora(2)
+    assert {path.split("/")[-2] for path in (v.path for v in backbone.trainable_variables)} == {
+        "query"
+    }
+
+
 def test_enabling_changes_no_logits_and_freezes_all_but_the_targets() -> None:
     backbone = gpt2()
     before = logits(backbone)

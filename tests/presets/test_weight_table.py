@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nextword.presets.weight_table import (
+from nextword.presets.weight_layouts import (
     GroupedHeads,
     InterleavedRotary,
     JoinedHeads,
@@ -13,13 +13,11 @@ from nextword.presets.weight_table import (
     Rows,
     Shifted,
     SplitHeads,
-    Stored,
     SwappedAxes,
     Transposed,
     UnusedRows,
-    per_layer,
-    stored_tensors,
 )
+from nextword.presets.weight_table import Stored, per_layer, stored_tensors
 
 deterministic = settings(max_examples=100, deadline=None, derandomize=True)
 sizes = st.integers(1, 5)

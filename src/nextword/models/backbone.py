@@ -248,7 +248,7 @@ class Backbone(keras.Model):
 
     def default_lora_layer_names(self) -> list[str]:
         """Return the names of the layers that `enable_lora` adapts by default."""
-        return list(lora.DEFAULT_TARGETS)
+        return lora.default_targets(self)
 
     def enable_lora(
         self,

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from nextword.models.backbone import Backbone
     from nextword.models.formats.keras import KerasFormat
 
-DEFAULT_TARGETS = ("query", "value")
+
+def default_targets(backbone: "Backbone") -> list[str]:
+    """Return the names of the layers that are adapted by default: those of them that there are."""
+    present = {layer.name for layer in matrix_layers(backbone)}
+    return [name for name in ("query", "value") if name in present]
 
 
 def enable_lora(backbone: "Backbone", rank: int, targets: Any, alpha: float | None) -> None:
@@ -31,7 +35,7 @@ def enable_lora(backbone: "Backbone", rank: int, targets: Any, alpha: float | No
     alpha = float(np.float32(alpha))  # as files keep it
     if not (math.isfinite(alpha) and alpha > 0):
         raise ValueError(f"`alpha` must be positive. Received: alpha={alpha}.")
-    names = _layer_names(backbone, DEFAULT_TARGETS if targets is None else targets)
+    names = _layer_names(backbone, default_targets(backbone) if targets is None else targets)
     layers = _adaptable_layers(backbone)
     adapt(backbone, {path: (rank, alpha) for path in layers if layers[path].name in names})
 

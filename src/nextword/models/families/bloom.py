@@ -20,7 +20,8 @@ from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.transformers import decoder_prefix, spelled_integer
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import gguf_settings, transformers_settings
-from nextword.presets.weight_table import GroupedHeads, Transposed, WeightTable
+from nextword.presets.weight_layouts import GroupedHeads, Transposed
+from nextword.presets.weight_table import WeightTable
 from nextword.tokenizers import BytePairTokenizer
 
 

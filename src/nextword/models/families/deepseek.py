@@ -25,14 +25,8 @@ from nextword.models.formats.rotary import KINDS, rotary_section, scaling_settin
 from nextword.models.formats.transformers import decoder_arguments
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader, transformers_settings
-from nextword.presets.weight_table import (
-    HeadAxis,
-    InterleavedRotary,
-    NoHeadAxis,
-    Rows,
-    Stored,
-    WeightTable,
-)
+from nextword.presets.weight_layouts import HeadAxis, InterleavedRotary, NoHeadAxis, Rows
+from nextword.presets.weight_table import Stored, WeightTable
 
 
 class DeepSeekBackbone(Backbone):

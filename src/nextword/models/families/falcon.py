@@ -21,7 +21,8 @@ from nextword.models.formats.rotary import factored, gguf_scaling, rotary_argume
 from nextword.models.formats.transformers import activation, decoder_prefix, spelled_integer
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader, gguf_settings, transformers_settings
-from nextword.presets.weight_table import GroupedHeads, Transposed, WeightTable
+from nextword.presets.weight_layouts import GroupedHeads, Transposed
+from nextword.presets.weight_table import WeightTable
 from nextword.tokenizers import BytePairTokenizer
 
 

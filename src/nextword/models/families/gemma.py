@@ -22,7 +22,8 @@ from nextword.models.formats.rotary import rotary_section
 from nextword.models.formats.transformers import decoder_sizes, sliding_layers
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader, gguf_settings, transformers_settings
-from nextword.presets.weight_table import Shifted, SplitHeads, SwappedAxes, WeightTable
+from nextword.presets.weight_layouts import Shifted, SplitHeads, SwappedAxes
+from nextword.presets.weight_table import WeightTable
 from nextword.tokenizers import SentencePieceTokenizer
 
 

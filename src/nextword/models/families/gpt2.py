@@ -18,7 +18,8 @@ from nextword.models.formats.keras import (
 from nextword.models.formats.transformers import decoder_prefix
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import gguf_settings, transformers_settings
-from nextword.presets.weight_table import Transposed, WeightTable
+from nextword.presets.weight_layouts import Transposed
+from nextword.presets.weight_table import WeightTable
 from nextword.tokenizers import BytePairTokenizer
 
 

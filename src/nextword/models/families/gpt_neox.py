@@ -21,7 +21,8 @@ from nextword.models.formats.rotary import rotary_section
 from nextword.models.formats.transformers import activation, decoder_sizes
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import gguf_settings, transformers_settings
-from nextword.presets.weight_table import GroupedHeads, SplitHeads, Transposed, WeightTable
+from nextword.presets.weight_layouts import GroupedHeads, SplitHeads, Transposed
+from nextword.presets.weight_table import WeightTable
 from nextword.tokenizers import BytePairTokenizer
 
 

@@ -17,13 +17,8 @@ from nextword.models.formats.rotary import factored, rotary_arguments
 from nextword.models.formats.transformers import decoder_arguments, sliding_layers
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import transformers_settings
-from nextword.presets.weight_table import (
-    AlternatingRows,
-    Rows,
-    Stored,
-    Transposed,
-    WeightTable,
-)
+from nextword.presets.weight_layouts import AlternatingRows, Rows, Transposed
+from nextword.presets.weight_table import Stored, WeightTable
 
 
 class GptOssBackbone(Backbone):

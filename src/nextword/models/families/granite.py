@@ -17,7 +17,8 @@ from nextword.models.formats.rotary import rotary_arguments
 from nextword.models.formats.transformers import decoder_arguments
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import transformers_settings
-from nextword.presets.weight_table import Rows, WeightTable
+from nextword.presets.weight_layouts import Rows
+from nextword.presets.weight_table import WeightTable
 
 
 class GraniteBackbone(Backbone):

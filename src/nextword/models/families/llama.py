@@ -20,7 +20,8 @@ from nextword.models.formats.rotary import GGUF_PAIR_FACTORS, gguf_scaling, rota
 from nextword.models.formats.transformers import decoder_arguments
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import gguf_settings, transformers_settings
-from nextword.presets.weight_table import InterleavedRotary, WeightTable
+from nextword.presets.weight_layouts import InterleavedRotary
+from nextword.presets.weight_table import WeightTable
 from nextword.tokenizers import BytePairTokenizer, SentencePieceTokenizer
 
 

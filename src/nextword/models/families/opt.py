@@ -18,7 +18,8 @@ from nextword.models.formats.keras_layers import LAYER_PATHS
 from nextword.models.formats.transformers import activation, decoder_prefix
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import transformers_settings
-from nextword.presets.weight_table import UnusedRows, WeightTable
+from nextword.presets.weight_layouts import UnusedRows
+from nextword.presets.weight_table import WeightTable
 from nextword.tokenizers import BytePairTokenizer
 
 

@@ -8,17 +8,8 @@ from typing import Any
 
 from nextword.layers import DecoderConfig
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.weight_table import (
-    InterleavedRotary,
-    Layout,
-    Rows,
-    Stored,
-    Transposed,
-    WeightTable,
-    linear,
-    norm,
-    per_layer,
-)
+from nextword.presets.weight_layouts import InterleavedRotary, Layout, Rows, Transposed
+from nextword.presets.weight_table import Stored, WeightTable, linear, norm, per_layer
 
 _NETWORK = ("feed_forward/gate", "feed_forward/intermediate", "feed_forward/feed_forward_output")
 _HEAD = "token_embedding/reverse_embeddings"

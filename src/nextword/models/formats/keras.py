@@ -23,14 +23,8 @@ from nextword.models.formats.keras_layers import LAYER_PATHS
 from nextword.models.formats.keras_quantization import int8_matrices, with_scales
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader, keras_settings
-from nextword.presets.weight_table import (
-    JoinedHeads,
-    Layout,
-    SplitHeads,
-    Stored,
-    Transposed,
-    WeightTable,
-)
+from nextword.presets.weight_layouts import JoinedHeads, Layout, SplitHeads, Transposed
+from nextword.presets.weight_table import Stored, WeightTable
 from nextword.tokenizers import Tokenizer
 
 _LAYER = "layers/transformer_decoder_{i}"

@@ -8,7 +8,8 @@ from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.presets.keras import TASK_WEIGHTS, KerasTaskWeights
 from nextword.presets.keras_config import TASK, read_serialized
-from nextword.presets.weight_table import CheckpointWeights, Stored, Transposed, WeightTable
+from nextword.presets.weight_layouts import Transposed
+from nextword.presets.weight_table import CheckpointWeights, Stored, WeightTable
 
 if TYPE_CHECKING:
     from nextword.models.formats.keras import KerasClasses

@@ -16,7 +16,8 @@ import numpy as np
 from nextword.errors import PresetError
 from nextword.models.formats.keras_layers import counted_layers, layer_of
 from nextword.presets.stored_tensors import StoredTensors
-from nextword.presets.weight_table import Layout, Stored, WeightTable, stored_tensors
+from nextword.presets.weight_layouts import Layout
+from nextword.presets.weight_table import Stored, WeightTable, stored_tensors
 
 RANK = "lora/vars/rank"
 _FACTOR = re.compile(r"lora/(\d{1,9})/vars/lora_kernel_[ab]")

@@ -6,13 +6,8 @@ from typing import Any
 from nextword.errors import PresetError
 from nextword.models.formats.keras_layers import layer_of
 from nextword.presets.keras_config import serialized_dtype, serialized_policies
-from nextword.presets.weight_table import (
-    JoinedHeads,
-    LeadingAxes,
-    SplitHeads,
-    Stored,
-    WeightTable,
-)
+from nextword.presets.weight_layouts import JoinedHeads, LeadingAxes, SplitHeads
+from nextword.presets.weight_table import Stored, WeightTable
 from nextword.quantization import INT8, WeightFormat
 
 _LAYER = "transformer_layer_"
