@@ -21,6 +21,7 @@ from nextword.layers import (
     norm_layer,
 )
 from nextword.models import lora, lora_files, quantizing
+from nextword.models.backbone_docs import backbone_docstring
 from nextword.models.matrices import modes
 from nextword.presets.class_presets import ClassPresets
 from nextword.quantization import FORMATS
@@ -33,7 +34,8 @@ class Backbone(keras.Model):
     of `sequence_output`, the hidden states, and `pooled_output`, one vector for each text.
 
     A family's subclass says in `describe` which arguments it takes and which `DecoderConfig` they
-    stand for; it has nothing else. As a functional Keras model a backbone has `summary()`,
+    stand for, and in its docstring what is special about them; see `backbone_docs` for the others.
+    It has nothing else. As a functional Keras model a backbone has `summary()`,
     `get_layer()`, `count_params()` and the like.
 
     Args:
@@ -69,6 +71,10 @@ class Backbone(keras.Model):
         cls.__signature__ = inspect.Signature(
             [*own, *(common[name] for name in ("dtype", "name", "trainable"))]
         )
+        if "__doc__" in vars(cls) and cls.__doc__:  # not under `python -OO`
+            cls.__doc__ = backbone_docstring(
+                cls.__name__, cls.__doc__, inspect.signature(cls.describe)
+            )
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         model: Self = quantizing.without_wrapper(super().__new__(cls, *args, **kwargs))

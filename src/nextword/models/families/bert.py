@@ -28,17 +28,8 @@ class BertBackbone(Backbone):
     `pooled_output`, of shape `[batch, hidden_dim]`, made from the first token.
 
     Args:
-        vocabulary_size: number of token ids.
-        num_layers: number of transformer layers.
-        num_heads: number of attention heads.
-        hidden_dim: width of the residual stream.
-        intermediate_dim: width inside the feed-forward network.
-        dropout: dropout rate.
         max_sequence_length: number of learned positions.
         num_segments: number of parts that a text can have.
-        activation: name of the feed-forward network's activation.
-        layer_norm_epsilon: epsilon of the layer normalization.
-        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
 
     Example:
     ```python

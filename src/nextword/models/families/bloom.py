@@ -26,27 +26,7 @@ from nextword.tokenizers import BytePairTokenizer
 
 
 class BloomBackbone(Backbone):
-    """The BLOOM decoder: normalized embeddings, ALiBi, biases everywhere, tied head.
-
-    Args:
-        vocabulary_size: number of token ids.
-        num_layers: number of transformer layers.
-        num_heads: number of attention heads.
-        hidden_dim: width of the residual stream.
-        intermediate_dim: width inside the feed-forward network.
-        dropout: dropout rate.
-        layer_norm_epsilon: epsilon of the layer normalization.
-        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
-
-    Example:
-    ```python
-    backbone = BloomBackbone(
-        vocabulary_size=100, num_layers=2, num_heads=4, hidden_dim=32, intermediate_dim=128
-    )
-    token_ids = np.array([[1, 2, 3]])
-    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
-    ```
-    """
+    """The BLOOM decoder: normalized embeddings, ALiBi, biases everywhere, tied head."""
 
     @staticmethod
     def describe(

@@ -33,19 +33,12 @@ class DeepSeekBackbone(Backbone):
     """The DeepSeek decoder: latent attention, and many small experts in groups.
 
     Args:
-        vocabulary_size: number of token ids.
-        num_layers: number of transformer layers.
-        num_heads: number of attention heads.
-        hidden_dim: width of the residual stream.
         intermediate_dim: width inside the feed-forward network of layers without experts.
         key_value_rank: width of the latent vector of keys and values.
         query_rank: width of the latent vector of queries; None for none.
         unrotated_head_dim: width of the part of a query and key that is not rotated.
         rotated_head_dim: width of the part that is rotated.
         value_head_dim: width of a value.
-        num_experts: number of experts in each layer.
-        top_k: number of experts for each token.
-        moe_intermediate_dim: width inside an expert.
         shared_expert_intermediate_dim: width inside a network that every token takes, too.
         num_dense_layers: number of layers without experts, which come first.
         router_scoring: how the router's logits become scores; by "sigmoid", a learned bias is
@@ -55,14 +48,7 @@ class DeepSeekBackbone(Backbone):
         num_expert_groups: number of groups of experts.
         expert_groups_per_token: how many groups a token's experts may be of.
         attention_scale: factor of dot products; by default that of the heads' width.
-        rope_max_wavelength: base of the rotary wavelengths.
-        rope_scaling: their scaling, see `nextword.layers.rotary_scaling`.
-        layer_norm_epsilon: epsilon of the RMS normalization.
         attention_bias: whether the projections from and to the residual stream have biases.
-        tie_word_embeddings: whether the head is the token embedding.
-        dropout: dropout rate.
-        context_length: the most positions the model was made for, or None for no declared limit.
-        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
 
     Example:
     ```python

@@ -30,36 +30,10 @@ class FalconBackbone(Backbone):
     """The Falcon decoder: by default that of the 1B model, with ALiBi and biases.
 
     Args:
-        vocabulary_size: number of token ids.
-        num_layers: number of transformer layers.
-        num_attention_heads: number of attention heads.
-        hidden_dim: width of the residual stream.
-        intermediate_dim: width inside the feed-forward network.
-        layer_norm_epsilon: epsilon of the layer normalization.
         attention_dropout_rate: dropout rate of the attention's branch.
         feedforward_dropout_rate: dropout rate of the feed-forward's branch; the same.
-        num_key_value_heads: number of key/value heads; that of all heads by default.
         use_alibi: whether positions are ALiBi's, or rotary.
-        use_bias: whether the projections have biases.
-        parallel_residual: whether attention and feed-forward both read the layer's input.
         shared_norm: whether they then share one norm.
-        activation: name of the feed-forward network's activation.
-        rope_max_wavelength: base of the rotary wavelengths.
-        rope_scaling_factor: divides positions (linear interpolation).
-        tie_word_embeddings: whether the head is the token embedding.
-        context_length: the most positions the model was made for, or None for no declared limit.
-        rope_scaling: another kind of scaling, see `nextword.layers.rotary_scaling`.
-        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
-
-    Example:
-    ```python
-    backbone = FalconBackbone(
-        vocabulary_size=100, num_layers=2, num_attention_heads=4, hidden_dim=32,
-        intermediate_dim=128,
-    )
-    token_ids = np.array([[1, 2, 3]])
-    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
-    ```
     """
 
     @staticmethod

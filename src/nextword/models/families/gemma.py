@@ -31,39 +31,14 @@ class GemmaBackbone(Backbone):
     """The Gemma decoder: scaled embeddings, RMS norms with offset 1, gated tanh-GELU, tied head.
 
     Args:
-        vocabulary_size: number of token ids.
-        num_layers: number of transformer layers.
-        num_query_heads: number of attention heads.
-        num_key_value_heads: number of key/value heads.
-        hidden_dim: width of the residual stream.
         intermediate_dim: twice the width inside the feed-forward network: gate and projection.
-        head_dim: width of a head.
         query_head_dim_normalize: whether dot products are scaled by `head_dim ** -0.5` or by
             `(hidden_dim / num_query_heads) ** -0.5`.
         use_post_ffw_norm: whether there is a norm behind the feed-forward network.
         use_post_attention_norm: whether there is a norm behind attention; both or none.
-        attention_logit_soft_cap: bound of the scaled dot products, or None.
-        final_logit_soft_cap: bound of the logits, or None.
         use_sliding_window_attention: whether every other layer, from the first, has a window.
-        sliding_window_size: number of tokens that a token sees in such a layer.
-        layer_norm_epsilon: epsilon of the RMS normalization.
-        dropout: dropout rate.
         query_pre_attention_scalar: `x` in the scale `x ** -0.5`, before the two above.
         sliding_layers: for each layer whether it has the window, instead of every other.
-        rope_max_wavelength: base of the rotary wavelengths.
-        attention_bias: whether the attention's projections have biases.
-        context_length: the most positions the model was made for, or None for no declared limit.
-        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
-
-    Example:
-    ```python
-    backbone = GemmaBackbone(
-        vocabulary_size=100, num_layers=2, num_query_heads=4, num_key_value_heads=1, hidden_dim=32,
-        intermediate_dim=128, head_dim=8,
-    )
-    token_ids = np.array([[1, 2, 3]])
-    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
-    ```
     """
 
     @staticmethod

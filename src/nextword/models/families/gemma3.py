@@ -25,37 +25,20 @@ class Gemma3Backbone(Backbone):
     """The Gemma 3 decoder: Gemma 2's, with local layers that rotate faster, and head norms.
 
     Args:
-        vocabulary_size: number of token ids.
         image_size: of no effect without a vision encoder.
-        num_layers: number of transformer layers.
-        num_query_heads: number of attention heads.
-        num_key_value_heads: number of key/value heads.
-        hidden_dim: width of the residual stream.
-        intermediate_dim: width inside the feed-forward network.
-        head_dim: width of a head.
         query_head_dim_normalize: whether dot products are divided by the root of `head_dim`, or by
             that of `hidden_dim / num_query_heads`.
-        use_query_key_norm: whether the query and key of each head are normalized.
         use_post_ffw_norm: whether the feed-forward network has a norm behind it, too.
         use_post_attention_norm: the same for attention; both or none.
-        attention_logit_soft_cap: bound of the attention's logits, or None.
-        final_logit_soft_cap: bound of the logits, or None.
         use_sliding_window_attention: whether five of six layers have a sliding window.
-        sliding_window_size: number of tokens, itself included, that a token sees in those.
         local_rope_scaling_factor: divides positions in layers with a sliding window.
         global_rope_scaling_factor: divides positions in the others.
         vision_encoder: must be None.
-        layer_norm_epsilon: epsilon of the RMS normalization.
         use_bidirectional_attention: must be False.
-        dropout: dropout rate.
         query_pre_attention_scalar: what dot products are divided by the root of, if neither.
         sliding_layers: for each layer whether it has the window; the sixth of six has not.
         rope_max_wavelength: base of the rotary wavelengths in layers without a window.
         sliding_rope_max_wavelength: base of the rotary wavelengths in layers with one.
-        rope_scaling: another scaling of the former, see `nextword.layers.rotary_scaling`.
-        attention_bias: whether the attention's projections have biases.
-        context_length: the most positions the model was made for, or None for no declared limit.
-        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
 
     Example:
     ```python

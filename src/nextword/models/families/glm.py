@@ -26,33 +26,8 @@ class GlmBackbone(Backbone):
     """The GLM-4 decoder: like Llama's, half of each head rotated, and perhaps norms behind, too.
 
     Args:
-        vocabulary_size: number of token ids.
-        num_layers: number of transformer layers.
-        num_query_heads: number of attention heads.
-        num_key_value_heads: number of key/value heads.
-        hidden_dim: width of the residual stream.
-        intermediate_dim: width inside the feed-forward network.
-        head_dim: width of a head.
         use_post_norms: whether attention and feed-forward have a norm behind them, too.
-        rope_max_wavelength: base of the rotary wavelengths.
-        rope_scaling: their scaling, see `nextword.layers.rotary_scaling`.
-        partial_rotary_factor: the part of a head that is rotated.
-        layer_norm_epsilon: epsilon of the RMS normalization.
         attention_bias: whether the query, key and value projections have biases.
-        tie_word_embeddings: whether the head is the token embedding.
-        dropout: dropout rate.
-        context_length: the most positions the model was made for, or None for no declared limit.
-        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
-
-    Example:
-    ```python
-    backbone = GlmBackbone(
-        vocabulary_size=100, num_layers=2, num_query_heads=4, num_key_value_heads=2, hidden_dim=32,
-        intermediate_dim=64, head_dim=8,
-    )
-    token_ids = np.array([[1, 2, 3]])
-    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
-    ```
     """
 
     @staticmethod

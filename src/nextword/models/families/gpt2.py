@@ -27,24 +27,7 @@ class GPT2Backbone(Backbone):
     """The GPT-2 decoder: layer normalization, learned positions, biases everywhere, tied head.
 
     Args:
-        vocabulary_size: number of token ids.
-        num_layers: number of transformer layers.
-        num_heads: number of attention heads.
-        hidden_dim: width of the residual stream.
-        intermediate_dim: width inside the feed-forward network.
-        dropout: dropout rate.
         max_sequence_length: number of learned positions.
-        layer_norm_epsilon: epsilon of the layer normalization.
-        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
-
-    Example:
-    ```python
-    backbone = GPT2Backbone(
-        vocabulary_size=100, num_layers=2, num_heads=4, hidden_dim=32, intermediate_dim=128
-    )
-    token_ids = np.array([[1, 2, 3]])
-    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
-    ```
     """
 
     @staticmethod

@@ -30,31 +30,8 @@ class GPTNeoXBackbone(Backbone):
     """The GPT-NeoX decoder: attention and feed-forward side by side, partial rotary embedding.
 
     Args:
-        vocabulary_size: number of token ids.
-        num_layers: number of transformer layers.
-        num_heads: number of attention heads.
-        hidden_dim: width of the residual stream.
-        intermediate_dim: width inside the feed-forward network.
-        dropout: dropout rate.
         rotary_percentage: the part of a head that is rotated.
         rotary_max_wavelength: base of the rotary wavelengths.
-        layer_norm_epsilon: epsilon of the layer normalization.
-        max_sequence_length: the most positions the model was made for.
-        activation: name of the feed-forward network's activation.
-        parallel_residual: whether attention and feed-forward both read the layer's input.
-        attention_bias: whether the attention's projections have biases.
-        tie_word_embeddings: whether the head is the token embedding.
-        rope_scaling_factor: divides positions (linear interpolation).
-        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
-
-    Example:
-    ```python
-    backbone = GPTNeoXBackbone(
-        vocabulary_size=100, num_layers=2, num_heads=4, hidden_dim=32, intermediate_dim=128
-    )
-    token_ids = np.array([[1, 2, 3]])
-    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
-    ```
     """
 
     @staticmethod

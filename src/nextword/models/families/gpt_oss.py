@@ -25,40 +25,10 @@ class GptOssBackbone(Backbone):
     """The GPT-OSS decoder: experts with clamped gates, attention sinks, windows in turns.
 
     Args:
-        vocabulary_size: number of token ids.
-        num_layers: number of transformer layers.
-        num_query_heads: number of attention heads.
-        hidden_dim: width of the residual stream.
         intermediate_dim: width inside an expert.
-        num_key_value_heads: number of key/value heads.
-        num_experts: number of experts in each layer.
-        top_k: number of experts for each token.
-        rope_max_wavelength: base of the rotary wavelengths.
-        rope_scaling_factor: divides positions (linear interpolation).
-        layer_norm_epsilon: epsilon of the RMS normalization.
-        sliding_window: number of tokens, itself included, that a token sees in layers with a
-            sliding window; None for all.
-        head_dim: width of a head; `hidden_dim / num_query_heads` by default.
-        dropout: dropout rate.
-        output_router_logits: must be False.
         sliding_layers: for each layer whether it has the sliding window; by default the second,
             the fourth and so on.
-        attention_bias: whether the attention's projections have biases.
         gate_limit: bound of the experts' gates.
-        tie_word_embeddings: whether the head is the token embedding.
-        context_length: the most positions the model was made for, or None for no declared limit.
-        rope_scaling: another kind of scaling, see `nextword.layers.rotary_scaling`.
-        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
-
-    Example:
-    ```python
-    backbone = GptOssBackbone(
-        vocabulary_size=100, num_layers=2, num_query_heads=4, hidden_dim=32, intermediate_dim=16,
-        num_key_value_heads=2, num_experts=4,
-    )
-    token_ids = np.array([[1, 2, 3]])
-    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
-    ```
     """
 
     @staticmethod

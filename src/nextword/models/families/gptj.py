@@ -18,18 +18,7 @@ class GPTJBackbone(Backbone):
     """The GPT-J decoder: attention and feed-forward side by side behind one norm.
 
     Args:
-        vocabulary_size: number of token ids.
-        num_layers: number of transformer layers.
-        num_heads: number of attention heads.
-        hidden_dim: width of the residual stream.
-        intermediate_dim: width inside the feed-forward network.
         rotary_dim: number of dimensions of a head that are rotated.
-        dropout: dropout rate.
-        layer_norm_epsilon: epsilon of the layer normalization.
-        max_sequence_length: the most positions the model was made for.
-        activation: name of the feed-forward network's activation.
-        tie_word_embeddings: whether the head is the token embedding.
-        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
 
     Example:
     ```python

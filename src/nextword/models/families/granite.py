@@ -25,40 +25,14 @@ class GraniteBackbone(Backbone):
     """The Granite decoder: like Llama's, with factors of the embedding, attention and residuals.
 
     Args:
-        vocabulary_size: number of token ids.
-        num_layers: number of transformer layers.
-        num_query_heads: number of attention heads.
-        num_key_value_heads: number of key/value heads.
-        hidden_dim: width of the residual stream.
-        intermediate_dim: width inside the feed-forward network.
         embedding_multiplier: factor of embedded tokens.
         attention_multiplier: factor of dot products of queries and keys.
         residual_multiplier: factor of what attention and feed-forward add.
         logits_scaling: divides the logits.
-        rope_max_wavelength: base of the rotary wavelengths.
-        rope_scaling: their scaling, see `nextword.layers.rotary_scaling`.
         num_experts: number of experts in each layer, whose width is `intermediate_dim`; None for
             one network.
         top_k: with experts, their number for each token.
         shared_intermediate_dim: with experts, width inside one that every token takes, or None.
-        layer_norm_epsilon: epsilon of the RMS normalization.
-        attention_bias: whether the attention's projections have biases.
-        feed_forward_bias: whether the feed-forward's projections have biases.
-        tie_word_embeddings: whether the head is the token embedding.
-        dropout: dropout rate.
-        head_dim: width of a head; `hidden_dim / num_query_heads` by default.
-        context_length: the most positions the model was made for, or None for no declared limit.
-        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
-
-    Example:
-    ```python
-    backbone = GraniteBackbone(
-        vocabulary_size=100, num_layers=2, num_query_heads=4, num_key_value_heads=2, hidden_dim=32,
-        intermediate_dim=64, embedding_multiplier=12.0, residual_multiplier=0.22,
-    )
-    token_ids = np.array([[1, 2, 3]])
-    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
-    ```
     """
 
     @staticmethod

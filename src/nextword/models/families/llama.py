@@ -29,37 +29,11 @@ class LlamaBackbone(Backbone):
     """The Llama decoder: RMS normalization, rotary embedding, grouped heads, SwiGLU.
 
     Args:
-        vocabulary_size: number of token ids.
-        num_layers: number of transformer layers.
-        num_query_heads: number of attention heads.
-        hidden_dim: width of the residual stream.
-        intermediate_dim: width inside the feed-forward network.
-        num_key_value_heads: number of key/value heads.
-        rope_max_wavelength: base of the rotary wavelengths.
         rope_position_scaling_factor: divides positions (linear interpolation).
         rope_frequency_adjustment_factor: Llama 3.1's stretch of long wavelengths, or None for none.
         rope_low_freq_factor: with it, turns per context below which a wavelength is stretched.
         rope_high_freq_factor: with it, turns per context above which a wavelength is kept.
         rope_pretraining_sequence_length: with it, the context of pre-training.
-        layer_norm_epsilon: epsilon of the RMS normalization.
-        dropout: dropout rate.
-        tie_word_embeddings: whether the head is the token embedding.
-        head_dim: width of a head; `hidden_dim / num_query_heads` by default.
-        attention_bias: whether the attention's projections have biases.
-        feed_forward_bias: whether the feed-forward's projections have biases.
-        context_length: the most positions the model was made for, or None for no declared limit.
-        rope_scaling: another kind of scaling, see `nextword.layers.rotary_scaling`.
-        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
-
-    Example:
-    ```python
-    backbone = LlamaBackbone(
-        vocabulary_size=100, num_layers=2, num_query_heads=4, hidden_dim=32, intermediate_dim=64,
-        num_key_value_heads=2,
-    )
-    token_ids = np.array([[1, 2, 3]])
-    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
-    ```
     """
 
     @staticmethod

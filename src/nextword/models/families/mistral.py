@@ -21,37 +21,7 @@ from nextword.tokenizers.pre_tokenizers import split_rules
 
 
 class MistralBackbone(Backbone):
-    """The Mistral decoder: RMS normalization, rotary embedding, SwiGLU, sliding window.
-
-    Args:
-        vocabulary_size: number of token ids.
-        num_layers: number of transformer layers.
-        num_query_heads: number of attention heads.
-        hidden_dim: width of the residual stream.
-        intermediate_dim: width inside the feed-forward network.
-        num_key_value_heads: number of key/value heads.
-        rope_max_wavelength: base of the rotary wavelengths.
-        rope_scaling_factor: divides positions (linear interpolation).
-        layer_norm_epsilon: epsilon of the RMS normalization.
-        sliding_window: number of tokens, itself included, that a token sees; None for all.
-        head_dim: width of a head; `hidden_dim / num_query_heads` by default.
-        dropout: dropout rate.
-        sliding_layers: for each layer whether it has the sliding window; all by default.
-        tie_word_embeddings: whether the head is the token embedding.
-        context_length: the most positions the model was made for, or None for no declared limit.
-        rope_scaling: another kind of scaling, see `nextword.layers.rotary_scaling`.
-        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
-
-    Example:
-    ```python
-    backbone = MistralBackbone(
-        vocabulary_size=100, num_layers=2, num_query_heads=4, hidden_dim=32, intermediate_dim=64,
-        num_key_value_heads=2, sliding_window=16,
-    )
-    token_ids = np.array([[1, 2, 3]])
-    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
-    ```
-    """
+    """The Mistral decoder: RMS normalization, rotary embedding, SwiGLU, sliding window."""
 
     @staticmethod
     def describe(

@@ -27,37 +27,9 @@ class MixtralBackbone(Backbone):
     """The Mixtral decoder: like Mistral's, with experts in the place of the feed-forward network.
 
     Args:
-        vocabulary_size: number of token ids.
-        num_layers: number of transformer layers.
-        num_query_heads: number of attention heads.
-        hidden_dim: width of the residual stream.
         intermediate_dim: width inside each expert.
-        num_key_value_heads: number of key/value heads.
-        num_experts: number of experts in each layer.
-        top_k: number of experts that compute each token.
         router_jitter_noise: must be 0: the router is not disturbed in training.
-        rope_max_wavelength: base of the rotary wavelengths.
-        rope_scaling_factor: divides positions (linear interpolation).
-        layer_norm_epsilon: epsilon of the RMS normalization.
         router_aux_loss_coef: of no effect without `output_router_logits`.
-        sliding_window: number of tokens, itself included, that a token sees; None for all.
-        dropout: dropout rate.
-        output_router_logits: must be False: there is no loss that balances the experts.
-        head_dim: width of a head; `hidden_dim / num_query_heads` by default.
-        tie_word_embeddings: whether the head is the token embedding.
-        context_length: the most positions the model was made for, or None for no declared limit.
-        rope_scaling: another kind of scaling, see `nextword.layers.rotary_scaling`.
-        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
-
-    Example:
-    ```python
-    backbone = MixtralBackbone(
-        vocabulary_size=100, num_layers=2, num_query_heads=4, hidden_dim=32, intermediate_dim=64,
-        num_key_value_heads=2, num_experts=4,
-    )
-    token_ids = np.array([[1, 2, 3]])
-    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
-    ```
     """
 
     @staticmethod

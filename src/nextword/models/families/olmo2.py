@@ -25,34 +25,7 @@ class Olmo2Backbone(Backbone):
     """The OLMo 2 decoder: norms behind attention and feed-forward, and on queries and keys.
 
     Args:
-        vocabulary_size: number of token ids.
-        num_layers: number of transformer layers.
-        num_query_heads: number of attention heads.
-        num_key_value_heads: number of key/value heads.
-        hidden_dim: width of the residual stream.
-        intermediate_dim: width inside the feed-forward network.
-        rope_max_wavelength: base of the rotary wavelengths.
-        rope_scaling: their scaling, see `nextword.layers.rotary_scaling`.
         sliding_rope_max_wavelength: the base in layers with a sliding window, which are not scaled.
-        sliding_window: number of tokens, itself included, that a token sees; None for all.
-        sliding_layers: for each layer whether it has the sliding window; all by default.
-        layer_norm_epsilon: epsilon of the RMS normalization.
-        attention_bias: whether the attention's projections have biases.
-        tie_word_embeddings: whether the head is the token embedding.
-        dropout: dropout rate.
-        head_dim: width of a head; `hidden_dim / num_query_heads` by default.
-        context_length: the most positions the model was made for, or None for no declared limit.
-        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
-
-    Example:
-    ```python
-    backbone = Olmo2Backbone(
-        vocabulary_size=100, num_layers=2, num_query_heads=4, num_key_value_heads=2, hidden_dim=32,
-        intermediate_dim=64,
-    )
-    token_ids = np.array([[1, 2, 3]])
-    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
-    ```
     """
 
     @staticmethod

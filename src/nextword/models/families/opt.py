@@ -27,25 +27,7 @@ class OPTBackbone(Backbone):
     """The OPT decoder: layer normalization, learned positions, ReLU, tied head.
 
     Args:
-        vocabulary_size: number of token ids.
-        num_layers: number of transformer layers.
-        num_heads: number of attention heads.
-        hidden_dim: width of the residual stream.
-        intermediate_dim: width inside the feed-forward network.
-        dropout: dropout rate.
         max_sequence_length: number of learned positions.
-        activation: name of the feed-forward network's activation.
-        use_bias: whether the projections have biases.
-        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
-
-    Example:
-    ```python
-    backbone = OPTBackbone(
-        vocabulary_size=100, num_layers=2, num_heads=4, hidden_dim=32, intermediate_dim=128
-    )
-    token_ids = np.array([[1, 2, 3]])
-    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
-    ```
     """
 
     @staticmethod

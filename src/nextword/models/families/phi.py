@@ -21,36 +21,7 @@ from nextword.presets.weight_table import WeightTable
 
 
 class PhiBackbone(Backbone):
-    """The Phi decoder: attention and feed-forward side by side behind one norm, biases everywhere.
-
-    Args:
-        vocabulary_size: number of token ids.
-        num_layers: number of transformer layers.
-        num_query_heads: number of attention heads.
-        num_key_value_heads: number of key/value heads.
-        hidden_dim: width of the residual stream.
-        intermediate_dim: width inside the feed-forward network.
-        rope_max_wavelength: base of the rotary wavelengths.
-        rope_scaling: their scaling, see `nextword.layers.rotary_scaling`.
-        partial_rotary_factor: the part of a head that is rotated.
-        layer_norm_epsilon: epsilon of the layer normalization.
-        use_query_key_norm: whether the query and key of each head are normalized.
-        activation: name of the feed-forward network's activation.
-        tie_word_embeddings: whether the head is the token embedding.
-        dropout: dropout rate.
-        context_length: the most positions the model was made for, or None for no declared limit.
-        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
-
-    Example:
-    ```python
-    backbone = PhiBackbone(
-        vocabulary_size=100, num_layers=2, num_query_heads=4, num_key_value_heads=4, hidden_dim=32,
-        intermediate_dim=128,
-    )
-    token_ids = np.array([[1, 2, 3]])
-    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
-    ```
-    """
+    """The Phi decoder: attention and feed-forward side by side behind one norm, with biases."""
 
     @staticmethod
     def describe(

@@ -35,38 +35,13 @@ class Phi3Backbone(Backbone):
     """The Phi-3 decoder: like Llama's, with its projections stored together.
 
     Args:
-        vocabulary_size: number of token ids.
-        num_layers: number of transformer layers.
-        hidden_dim: width of the residual stream.
-        intermediate_dim: width inside the feed-forward network.
-        num_query_heads: number of attention heads.
-        num_key_value_heads: number of key/value heads.
-        layer_norm_epsilon: epsilon of the RMS normalization.
-        dropout: dropout rate.
-        max_sequence_length: the most positions the model was made for.
         pretraining_sequence_length: with scaling, the longest text that takes the short factors.
-        rope_max_wavelength: base of the rotary wavelengths.
         rope_scaling_type: "su" (LongRoPE, see `nextword.layers.LongRopeScaling`) or None.
         rope_scaling_short_factor: with it, what divides the frequency of each rotated pair.
         rope_scaling_long_factor: the same for longer texts.
         rope_scaling_factor: with scaling, how many times as long as in pre-training texts may be;
             `max_sequence_length / pretraining_sequence_length` by default.
         rope_attention_factor: with scaling, factor of what is rotated; the paper's by default.
-        partial_rotary_factor: the part of a head that is rotated.
-        head_dim: width of a head; `hidden_dim / num_query_heads` by default.
-        sliding_window: number of tokens, itself included, that a token sees; None for all.
-        tie_word_embeddings: whether the head is the token embedding.
-        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
-
-    Example:
-    ```python
-    backbone = Phi3Backbone(
-        vocabulary_size=100, num_layers=2, hidden_dim=32, intermediate_dim=64, num_query_heads=4,
-        num_key_value_heads=2,
-    )
-    token_ids = np.array([[1, 2, 3]])
-    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
-    ```
     """
 
     @staticmethod

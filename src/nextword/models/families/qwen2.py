@@ -26,38 +26,7 @@ from nextword.tokenizers import BytePairTokenizer
 
 
 class QwenBackbone(Backbone):
-    """The Qwen2 decoder: like Llama's, with biases on query, key and value.
-
-    Args:
-        vocabulary_size: number of token ids.
-        num_layers: number of transformer layers.
-        num_query_heads: number of attention heads.
-        num_key_value_heads: number of key/value heads.
-        hidden_dim: width of the residual stream.
-        intermediate_dim: width inside the feed-forward network.
-        rope_max_wavelength: base of the rotary wavelengths.
-        rope_scaling_factor: divides positions (linear interpolation).
-        layer_norm_epsilon: epsilon of the RMS normalization.
-        dropout: dropout rate.
-        tie_word_embeddings: whether the head is the token embedding.
-        use_sliding_window_attention: whether tokens see a sliding window only.
-        sliding_window_size: with it, number of tokens, itself included, that a token sees.
-        sliding_layers: with it, for each layer whether it has the window; all by default.
-        head_dim: width of a head; `hidden_dim / num_query_heads` by default.
-        context_length: the most positions the model was made for, or None for no declared limit.
-        rope_scaling: another kind of scaling, see `nextword.layers.rotary_scaling`.
-        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
-
-    Example:
-    ```python
-    backbone = QwenBackbone(
-        vocabulary_size=100, num_layers=2, num_query_heads=4, num_key_value_heads=2, hidden_dim=32,
-        intermediate_dim=64,
-    )
-    token_ids = np.array([[1, 2, 3]])
-    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
-    ```
-    """
+    """The Qwen2 decoder: like Llama's, with biases on query, key and value."""
 
     @staticmethod
     def describe(

@@ -35,34 +35,9 @@ class QwenMoeBackbone(Backbone):
     """The Qwen2 decoder with experts, of which a shared one sees every token.
 
     Args:
-        vocabulary_size: number of token ids.
-        num_layers: number of transformer layers.
-        num_query_heads: number of attention heads.
-        num_key_value_heads: number of key/value heads.
-        hidden_dim: width of the residual stream.
         intermediate_dim: width inside the feed-forward network of layers without experts.
-        moe_intermediate_dim: width inside an expert.
         shared_expert_intermediate_dim: width inside the shared expert.
-        num_experts: number of experts in each layer.
-        top_k: number of experts for each token.
-        norm_top_k_prob: whether the weights of a token's experts add up to 1.
-        decoder_sparse_step: every how many layers there are experts.
-        rope_max_wavelength: base of the rotary wavelengths.
-        rope_scaling_factor: divides positions (linear interpolation).
-        layer_norm_epsilon: epsilon of the RMS normalization.
-        dropout: dropout rate.
-        tie_word_embeddings: whether the head is the token embedding.
-        use_sliding_window_attention: whether tokens see a sliding window only.
-        sliding_window_size: with it, number of tokens, itself included, that a token sees.
-        output_router_logits: must be False.
-        router_aux_loss_coefficient: of no effect: no loss is added for the router.
-        mlp_only_layers: indices of layers without experts.
-        sliding_layers: for each layer whether it has the sliding window; all by default.
         attention_bias: whether the query, key and value projections have biases.
-        head_dim: width of a head; `hidden_dim / num_query_heads` by default.
-        context_length: the most positions the model was made for, or None for no declared limit.
-        rope_scaling: another kind of scaling, see `nextword.layers.rotary_scaling`.
-        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
 
     Example:
     ```python

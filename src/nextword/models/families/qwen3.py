@@ -26,38 +26,7 @@ from nextword.tokenizers import BytePairTokenizer
 
 
 class Qwen3Backbone(Backbone):
-    """The Qwen3 decoder: like Llama's, with the queries and keys of each head normalized.
-
-    Args:
-        vocabulary_size: number of token ids.
-        num_layers: number of transformer layers.
-        num_query_heads: number of attention heads.
-        num_key_value_heads: number of key/value heads.
-        head_dim: width of a head.
-        hidden_dim: width of the residual stream.
-        intermediate_dim: width inside the feed-forward network.
-        rope_max_wavelength: base of the rotary wavelengths.
-        rope_scaling_factor: divides positions (linear interpolation).
-        layer_norm_epsilon: epsilon of the RMS normalization.
-        dropout: dropout rate.
-        tie_word_embeddings: whether the head is the token embedding.
-        sliding_window_size: number of tokens, itself included, that a token sees; None for all.
-        sliding_layers: for each layer whether it has the window; all by default.
-        attention_bias: whether the attention's projections have biases.
-        context_length: the most positions the model was made for, or None for no declared limit.
-        rope_scaling: another kind of scaling, see `nextword.layers.rotary_scaling`.
-        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
-
-    Example:
-    ```python
-    backbone = Qwen3Backbone(
-        vocabulary_size=100, num_layers=2, num_query_heads=4, num_key_value_heads=2, head_dim=16,
-        hidden_dim=32, intermediate_dim=64,
-    )
-    token_ids = np.array([[1, 2, 3]])
-    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
-    ```
-    """
+    """The Qwen3 decoder: like Llama's, with the queries and keys of each head normalized."""
 
     @staticmethod
     def describe(

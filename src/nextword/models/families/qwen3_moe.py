@@ -35,40 +35,7 @@ class Qwen3MoeBackbone(Backbone):
     """The Qwen3 decoder with experts.
 
     Args:
-        vocabulary_size: number of token ids.
-        num_layers: number of transformer layers.
-        num_query_heads: number of attention heads.
-        num_key_value_heads: number of key/value heads.
-        hidden_dim: width of the residual stream.
         intermediate_dim: width inside the feed-forward network of layers without experts.
-        moe_intermediate_dim: width inside an expert.
-        num_experts: number of experts in each layer.
-        head_dim: width of a head; `hidden_dim / num_query_heads` by default.
-        top_k: number of experts for each token.
-        norm_top_k_prob: whether the weights of a token's experts add up to 1.
-        decoder_sparse_step: every how many layers there are experts.
-        rope_max_wavelength: base of the rotary wavelengths.
-        rope_scaling_factor: divides positions (linear interpolation).
-        layer_norm_epsilon: epsilon of the RMS normalization.
-        dropout: dropout rate.
-        tie_word_embeddings: whether the head is the token embedding.
-        sliding_window_size: number of tokens, itself included, that a token sees; None for all.
-        router_aux_loss_coefficient: of no effect: no loss is added for the router.
-        mlp_only_layers: indices of layers without experts.
-        attention_bias: whether the attention's projections have biases.
-        context_length: the most positions the model was made for, or None for no declared limit.
-        rope_scaling: another kind of scaling, see `nextword.layers.rotary_scaling`.
-        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
-
-    Example:
-    ```python
-    backbone = Qwen3MoeBackbone(
-        vocabulary_size=100, num_layers=2, num_query_heads=4, num_key_value_heads=2, hidden_dim=32,
-        intermediate_dim=64, moe_intermediate_dim=16, num_experts=8,
-    )
-    token_ids = np.array([[1, 2, 3]])
-    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
-    ```
     """
 
     @staticmethod

@@ -21,28 +21,12 @@ class SmolLM3Backbone(Backbone):
     """The SmolLM3 decoder: like Llama's, but every fourth layer rotates nothing.
 
     Args:
-        vocabulary_size: number of token ids.
-        hidden_dim: width of the residual stream.
-        intermediate_dim: width inside the feed-forward network.
-        num_layers: number of transformer layers.
-        num_attention_heads: number of attention heads.
-        num_key_value_heads: number of key/value heads.
-        attention_bias: whether the attention's projections have biases.
         attention_dropout: must be 0; see `dropout`.
         rope_layer_enabled_list: for each layer whether it rotates queries and keys.
         layer_types: for each layer "full_attention" or "sliding_attention".
         mlp_bias: whether the feed-forward's projections have biases.
-        layer_norm_epsilon: epsilon of the RMS normalization.
         max_position_embeddings: the most positions the model was made for.
         rope_theta: base of the rotary wavelengths.
-        partial_rotary_factor: the part of a head that is rotated.
-        sliding_window: number of tokens, itself included, that a token sees in layers of the
-            latter type; None for all.
-        rope_scaling: scaling of the wavelengths, see `nextword.layers.rotary_scaling`.
-        tie_word_embeddings: whether the head is the token embedding.
-        dropout: dropout rate.
-        head_dim: width of a head; `hidden_dim / num_attention_heads` by default.
-        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
 
     Example:
     ```python

@@ -24,34 +24,9 @@ class StableLMBackbone(Backbone):
     """The StableLM decoder: like Llama's, with layer normalization and partial rotary embedding.
 
     Args:
-        vocabulary_size: number of token ids.
-        num_layers: number of transformer layers.
-        num_query_heads: number of attention heads.
-        num_key_value_heads: number of key/value heads.
-        hidden_dim: width of the residual stream.
-        intermediate_dim: width inside the feed-forward network.
-        rope_max_wavelength: base of the rotary wavelengths.
-        rope_scaling: their scaling, see `nextword.layers.rotary_scaling`.
-        partial_rotary_factor: the part of a head that is rotated.
-        layer_norm_epsilon: epsilon of the layer normalization.
         query_key_value_bias: whether the query, key and value projections have biases.
         use_query_key_norm: whether the query and key of each head are normalized, each head with a
             scale of its own.
-        parallel_residual: whether attention and feed-forward both read the layer's input.
-        tie_word_embeddings: whether the head is the token embedding.
-        dropout: dropout rate.
-        context_length: the most positions the model was made for, or None for no declared limit.
-        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
-
-    Example:
-    ```python
-    backbone = StableLMBackbone(
-        vocabulary_size=100, num_layers=2, num_query_heads=4, num_key_value_heads=2, hidden_dim=32,
-        intermediate_dim=64,
-    )
-    token_ids = np.array([[1, 2, 3]])
-    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
-    ```
     """
 
     @staticmethod

@@ -21,36 +21,7 @@ from nextword.presets.weight_table import WeightTable
 
 
 class Starcoder2Backbone(Backbone):
-    """The StarCoder2 decoder: layer normalization, rotary embedding, biases and a sliding window.
-
-    Args:
-        vocabulary_size: number of token ids.
-        num_layers: number of transformer layers.
-        num_query_heads: number of attention heads.
-        num_key_value_heads: number of key/value heads.
-        hidden_dim: width of the residual stream.
-        intermediate_dim: width inside the feed-forward network.
-        rope_max_wavelength: base of the rotary wavelengths.
-        rope_scaling: their scaling, see `nextword.layers.rotary_scaling`.
-        sliding_window: number of tokens, itself included, that a token sees; None for all.
-        layer_norm_epsilon: epsilon of the layer normalization.
-        use_bias: whether the projections have biases.
-        activation: name of the feed-forward network's activation.
-        tie_word_embeddings: whether the head is the token embedding.
-        dropout: dropout rate.
-        context_length: the most positions the model was made for, or None for no declared limit.
-        **kwargs: `dtype`, `name` and `trainable`, see `Backbone`.
-
-    Example:
-    ```python
-    backbone = Starcoder2Backbone(
-        vocabulary_size=100, num_layers=2, num_query_heads=4, num_key_value_heads=2, hidden_dim=32,
-        intermediate_dim=128,
-    )
-    token_ids = np.array([[1, 2, 3]])
-    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
-    ```
-    """
+    """The StarCoder2 decoder: layer normalization, rotary embedding, biases, a sliding window."""
 
     @staticmethod
     def describe(
