@@ -8,13 +8,15 @@ from pathlib import Path
 PROGRAM = """
 import nextword
 from nextword.generation import Engine, Request
+from nextword.ops.native import kernels_used
 from nextword.samplers import GreedySampler
 
 backbone = nextword.models.LlamaBackbone(
-    vocabulary_size=32, num_layers=1, num_query_heads=2, hidden_dim=16, intermediate_dim=16,
+    vocabulary_size=32, num_layers=4, num_query_heads=2, hidden_dim=16, intermediate_dim=16,
     num_key_value_heads=1,
 )
-list(Engine(backbone).generate([Request(token_ids=[1], max_new_tokens=2)], GreedySampler()))
+with kernels_used(None):  # whose programs compile in less time than is worth a file
+    list(Engine(backbone).generate([Request(token_ids=[1], max_new_tokens=2)], GreedySampler()))
 """
 
 

@@ -50,6 +50,8 @@ class WholePromptCache:
         lengths: int32 tensor of shape `[prompts]`, the number of tokens of each prompt.
     """
 
+    in_place = False
+
     def __init__(self, lengths: Any) -> None:
         self.lengths = lengths
         self.buffers: tuple[Any, Any] | None = None
@@ -69,6 +71,8 @@ class ChunkCache:
         lengths: int32 tensor of shape `[prompts]`, the number of tokens of each prompt.
         backend: writes into the buffers.
     """
+
+    in_place = False
 
     def __init__(
         self, buffers: tuple[Any, Any], start: Any, lengths: Any, backend: Backend
@@ -97,6 +101,8 @@ class DecodeCache:
         backend: writes into the buffers.
     """
 
+    in_place = True
+
     def __init__(self, buffers: tuple[Any, Any], positions: Any, backend: Backend) -> None:
         self.buffers = buffers
         self.lengths = positions + 1
@@ -121,6 +127,8 @@ class CandidateCache(DecodeCache):
         positions: see `DecodeCache`; one token per row.
         backend: see `DecodeCache`.
     """
+
+    in_place = False  # what is tried must be kept apart, too
 
     def update(self, key: Any, value: Any) -> tuple[Any, Any, Any]:
         """Store the candidates' keys and values; see `nextword.layers.LayerCache`."""

@@ -8,6 +8,7 @@ from nextword.layers.experts_config import ExpertsConfig, expert_layers
 from nextword.layers.feed_forward import FeedForward
 from nextword.layers.latent_config import LatentConfig
 from nextword.layers.layer import Layer, WeightSource, initialize_from
+from nextword.layers.layer_stack import apply_layers
 from nextword.layers.linear import Linear
 from nextword.layers.matrix import LowRankUpdate, Matrix, held_as
 from nextword.layers.normalization import Normalization, norm_layer
@@ -45,6 +46,7 @@ __all__ = [
     "TokenEmbedding",
     "TransformerLayer",
     "WeightSource",
+    "apply_layers",
     "expert_layers",
     "held_as",
     "initialize_from",

@@ -11,7 +11,8 @@ from nextword.layers.config import DecoderConfig
 from nextword.layers.layer import Layer
 from nextword.layers.linear import Linear
 from nextword.layers.normalization import Normalization, norm_layer
-from nextword.layers.rotary_embedding import RotaryEmbedding
+from nextword.layers.rotary_embedding import RotaryEmbedding, RotaryTables
+from nextword.ops.native.step_program import NotCoveredError, Register, StepProgram
 
 
 class LayerCache(Protocol):
@@ -20,9 +21,15 @@ class LayerCache(Protocol):
     Attributes:
         lengths: int32 tensor of shape `[batch]`, the number of tokens of each row, those included
             that are computed now, and in the case of a prompt, later.
+        buffers: keys and values.
+        in_place: whether `buffers` have the shape `[rows, heads, capacity, width]`, and others than
+            `update` may put there what holds each row's new tokens as well, from the position
+            `lengths - 1` on.
     """
 
     lengths: Any
+    buffers: Any
+    in_place: bool
 
     def update(self, key: Any, value: Any) -> tuple[Any, Any, Any]:
         """Store new keys and values and return those to attend to.
@@ -141,6 +148,45 @@ class Attention(Layer):
         )
         outputs = self.attention_output(merge_heads(outputs))
         return self.attention_dropout(outputs, training=training)
+
+    def emit(
+        self,
+        program: StepProgram,
+        inputs: Register,
+        tables: RotaryTables,
+        cache: tuple[Any, Any],
+    ) -> Register:
+        """Compute in a native step what `call` returns; see `TransformerLayer.emit`."""
+        config = self.config
+        num_heads, num_shared = config.num_query_heads, config.num_key_value_heads
+        layers = self.query, self.key, self.value
+        query, key, value = program.linear(inputs, *(layer.native() for layer in layers))
+        is_joint = config.query_key_norm == "projection"
+        if self.query_norm is not None and self.key_norm is not None:
+            query = self.query_norm.emit(program, query, 1 if is_joint else num_heads)
+            key = self.key_norm.emit(program, key, 1 if is_joint else num_shared)
+        if self.rotary is not None:
+            program.rotate(query, num_heads, tables.of(self.rotary))
+            program.rotate(key, num_shared, tables.of(self.rotary))
+        for heads, buffer in zip((key, value), cache, strict=True):
+            program.store(heads, num_shared, buffer)
+        slopes = None
+        if self.slopes is not None:
+            if config.alibi_dtype != "float32":
+                raise NotCoveredError
+            slopes = ops.convert_to_tensor(self.slopes * config.alibi_scale, "float32")
+        attended = program.attend(
+            query,
+            num_heads,
+            cache,
+            scale=config.attention_scale or config.head_dim**-0.5,
+            soft_cap=config.attention_soft_cap,
+            slopes=slopes,
+            sinks=self.sinks,
+            window=self.window,
+        )
+        (outputs,) = program.linear(attended, self.attention_output.native())
+        return outputs
 
     def _alibi_bias(self, key_positions: Any) -> Any | None:
         if self.slopes is None:

@@ -8,6 +8,7 @@ from keras import ops
 from nextword.layers.config import Activation, DecoderConfig
 from nextword.layers.layer import Layer
 from nextword.layers.linear import Linear
+from nextword.ops.native.step_program import Register, StepProgram
 
 
 def activation_function(name: Activation) -> Any:
@@ -87,3 +88,13 @@ class FeedForward(Layer):
             intermediate = gated(self.config, self.gate(hidden_states), intermediate)
         outputs = self.feed_forward_output(intermediate)
         return self.feed_forward_dropout(outputs, training=training)
+
+    def emit(self, program: StepProgram, inputs: Register) -> Register:
+        """Compute in a native step what `call` returns."""
+        layers = [self.intermediate] if self.gate is None else [self.gate, self.intermediate]
+        projected = program.linear(inputs, *(layer.native() for layer in layers))
+        activated = program.activate(
+            self.config.activation, *projected, limit=self.config.gate_limit
+        )
+        (outputs,) = program.linear(activated, self.feed_forward_output.native())
+        return outputs

@@ -12,6 +12,8 @@ from typing import Any
 
 import keras
 
+from nextword.ops.native.step_program import NotCoveredError, Register, StepProgram
+
 WeightSource = Callable[[str, tuple[int, ...], str], Any]
 """Maps a variable's path, shape and dtype to its initial value."""
 
@@ -64,3 +66,11 @@ class Layer(keras.layers.Layer):
             yield
         finally:
             self._tracker.lock()
+
+    def emit(self, program: StepProgram, *args: Any) -> Register:
+        """Add what the layer computes to a native step.
+
+        Raises:
+            NotCoveredError: the step's instructions do not cover it.
+        """
+        raise NotCoveredError

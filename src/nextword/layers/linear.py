@@ -4,6 +4,7 @@ from typing import Any
 
 from nextword.layers.layer import Layer
 from nextword.layers.matrix import Matrix
+from nextword.ops.native.step_program import NativeMatrix
 
 
 class Linear(Layer):
@@ -40,6 +41,10 @@ class Linear(Layer):
 
     def call(self, inputs: Any) -> Any:
         return self.kernel.apply(inputs, self.bias)
+
+    def native(self) -> tuple[NativeMatrix, Any | None]:
+        """Return the matrix and the bias for a `StepProgram`."""
+        return self.kernel.native(), self.bias
 
     @property
     def matrices(self) -> tuple[Matrix, ...]:

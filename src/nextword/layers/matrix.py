@@ -14,6 +14,7 @@ from keras import ops
 
 from nextword.layers.layer import Layer
 from nextword.ops import linear
+from nextword.ops.native.step_program import NativeMatrix, NotCoveredError
 from nextword.quantization import FLOAT, Part, WeightFormat
 
 _formats: contextvars.ContextVar[Mapping[str, WeightFormat]] = contextvars.ContextVar(
@@ -123,6 +124,16 @@ class Matrix:
         if self.update is not None:
             outputs = outputs + self.update.apply(inputs)
         return outputs if bias is None else ops.add(outputs, bias)
+
+    def native(self) -> NativeMatrix:
+        """Return the matrix for a `StepProgram`.
+
+        Raises:
+            NotCoveredError: the kernels do not read it as it is held.
+        """
+        if self.update is not None:
+            raise NotCoveredError
+        return self.form.native(self.shape, self.variables)
 
     def rows(self, indices: Any) -> Any:
         """Return some rows.

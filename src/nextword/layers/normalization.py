@@ -7,6 +7,7 @@ from keras import ops
 
 from nextword.layers.config import DecoderConfig
 from nextword.layers.layer import Layer
+from nextword.ops.native.step_program import Register, StepProgram
 
 
 class Normalization(Layer):
@@ -65,6 +66,24 @@ class Normalization(Layer):
         if self.bias is not None:
             hidden = hidden + ops.cast(self.bias, "float32")
         return ops.cast(hidden, self.compute_dtype)
+
+    def emit(self, program: StepProgram, inputs: Register, heads: int = 1) -> Register:
+        """Normalize in a native step.
+
+        Args:
+            program: what the instruction is added to.
+            inputs: what to normalize.
+            heads: how many heads the inputs are, each of which is normalized.
+        """
+        return program.norm(
+            inputs,
+            self.scale,
+            self.bias,
+            heads=heads,
+            is_centered=self.kind == "layer",
+            epsilon=self.epsilon,
+            offset=self.offset,
+        )
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return input_shape

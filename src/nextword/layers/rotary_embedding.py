@@ -74,6 +74,25 @@ class RotaryEmbedding:
                 return ops.where(ops.expand_dims(lengths > context, -1), long, short)
         return frequencies.astype("float32")
 
+    def cosines_and_sines(self, positions: Any, lengths: Any) -> tuple[Any, Any]:
+        """Return what the pairs of a head are rotated by.
+
+        Args:
+            positions: int32 tensor of shape `[batch or 1, length]`.
+            lengths: int32 tensor of shape `[batch or 1]`, see `frequencies`.
+
+        Returns:
+            Two float32 tensors of shape `[batch or 1, 1, length, pairs]`.
+        """
+        frequencies = ops.convert_to_tensor(self.frequencies(lengths))
+        if len(frequencies.shape) == 2:
+            frequencies = frequencies[:, None, None, :]
+        angles = ops.cast(positions, "float32")[:, None, :, None] * frequencies
+        cos, sin = ops.cos(angles), ops.sin(angles)
+        if (scaling := self._rotary.scaling) is not None and scaling.magnitude != 1:
+            cos, sin = cos * scaling.magnitude, sin * scaling.magnitude
+        return cos, sin
+
     def __call__(self, heads: Any, positions: Any, lengths: Any) -> Any:
         """Rotate heads.
 
@@ -86,13 +105,7 @@ class RotaryEmbedding:
             Tensor of the shape and dtype of `heads`. Angles are computed in float32. Dimensions
             behind the rotated ones stay as they are.
         """
-        frequencies = ops.convert_to_tensor(self.frequencies(lengths))
-        if len(frequencies.shape) == 2:
-            frequencies = frequencies[:, None, None, :]
-        angles = ops.cast(positions, "float32")[:, None, :, None] * frequencies
-        cos, sin = ops.cos(angles), ops.sin(angles)
-        if (scaling := self._rotary.scaling) is not None and scaling.magnitude != 1:
-            cos, sin = cos * scaling.magnitude, sin * scaling.magnitude
+        cos, sin = self.cosines_and_sines(positions, lengths)
         pairs = self._pairs
         first = ops.cast(heads[..., :pairs], "float32")
         second = ops.cast(heads[..., pairs : 2 * pairs], "float32")
@@ -101,6 +114,28 @@ class RotaryEmbedding:
         if 2 * pairs < heads.shape[-1]:
             parts.append(heads[..., 2 * pairs :])
         return ops.concatenate(parts, axis=-1)
+
+
+class RotaryTables:
+    """What the tokens of one step are rotated by, computed once for all layers that agree on it.
+
+    Args:
+        positions: int32 tensor of shape `[batch, length]`.
+        lengths: see `RotaryEmbedding.frequencies`.
+    """
+
+    def __init__(self, positions: Any, lengths: Any) -> None:
+        self._positions = positions
+        self._lengths = lengths
+        self._tables: dict[tuple[RotaryConfig, int], Any] = {}
+
+    def of(self, rotary: RotaryEmbedding) -> Any:
+        """Return the cosines and then the sines, float32 `[batch, length, 2 * pairs]`."""
+        key = rotary._rotary, rotary._dimensions
+        if key not in self._tables:
+            parts = rotary.cosines_and_sines(self._positions, self._lengths)
+            self._tables[key] = ops.concatenate(parts, axis=-1)[:, 0]
+        return self._tables[key]
 
 
 def _llama3_scaled(frequencies: np.ndarray, scaling: Llama3Scaling) -> np.ndarray:

@@ -12,6 +12,8 @@ from nextword.layers.feed_forward import FeedForward
 from nextword.layers.latent_attention import LatentAttention
 from nextword.layers.layer import Layer
 from nextword.layers.normalization import Normalization, norm_layer
+from nextword.layers.rotary_embedding import RotaryTables
+from nextword.ops.native.step_program import Register, StepProgram
 
 
 class TransformerLayer(Layer):
@@ -103,6 +105,44 @@ class TransformerLayer(Layer):
         outputs = residual + self._scaled(transformed)
         if self.feed_forward_norm is not None and is_post:
             outputs = self.feed_forward_norm(outputs)
+        return outputs
+
+    def emit(
+        self,
+        program: StepProgram,
+        inputs: Register,
+        tables: RotaryTables,
+        cache: tuple[Any, Any],
+    ) -> Register:
+        """Compute in a native step what `call` returns.
+
+        Args:
+            program: what the instructions are added to.
+            inputs: hidden states.
+            tables: what queries and keys are rotated by.
+            cache: the layer's keys and values, two of the program's caches.
+        """
+        config = self.config
+        is_post = config.norm_placement == "post"
+        normalized = inputs
+        if self.self_attention_norm is not None and not is_post:
+            normalized = self.self_attention_norm.emit(program, inputs)
+        attended = self.self_attention.emit(program, normalized, tables, cache)
+        if self.self_attention_post_norm is not None:
+            attended = self.self_attention_post_norm.emit(program, attended)
+        residual = program.add(inputs, attended, config.residual_scale)
+        if self.self_attention_norm is not None and is_post:
+            residual = self.self_attention_norm.emit(program, residual)
+        if not config.shared_norm:
+            normalized = inputs if config.parallel_residual else residual
+        if self.feed_forward_norm is not None and not is_post:
+            normalized = self.feed_forward_norm.emit(program, normalized)
+        transformed = self.feed_forward.emit(program, normalized)
+        if self.feed_forward_post_norm is not None:
+            transformed = self.feed_forward_post_norm.emit(program, transformed)
+        outputs = program.add(residual, transformed, config.residual_scale)
+        if self.feed_forward_norm is not None and is_post:
+            outputs = self.feed_forward_norm.emit(program, outputs)
         return outputs
 
     def _scaled(self, branch: Any) -> Any:

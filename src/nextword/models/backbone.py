@@ -17,6 +17,7 @@ from nextword.layers import (
     PositionEmbedding,
     TokenEmbedding,
     TransformerLayer,
+    apply_layers,
     held_as,
     norm_layer,
 )
@@ -202,8 +203,7 @@ class Backbone(keras.Model):
             hidden_states = self.position_embedding(hidden_states, positions=positions)
         if self.embedding_norm is not None:
             hidden_states = self.embedding_norm(hidden_states)
-        for layer, cache in zip(self.transformer_layers, caches, strict=True):
-            hidden_states = layer(hidden_states, positions=positions, cache=cache)
+        hidden_states = apply_layers(self.transformer_layers, hidden_states, positions, caches)
         return hidden_states if self.output_norm is None else self.output_norm(hidden_states)
 
     def logits(self, hidden_states: Any) -> Any:

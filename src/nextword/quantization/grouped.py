@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from nextword.ops import packed_linear, packed_rows
+from nextword.ops.native.step_program import NativeMatrix
 from nextword.ops.packed_layout import GROUP, TILE
 from nextword.quantization.weight_format import Part
 
@@ -62,6 +63,10 @@ class GroupedFormat:
     def rows(self, indices: Any, parts: Mapping[str, Any]) -> Any:
         """Return some rows of the matrix; see `WeightFormat`."""
         return packed_rows(indices, *self._arguments(parts), **self._options)
+
+    def native(self, shape: tuple[int, int], parts: Mapping[str, Any]) -> NativeMatrix:
+        """Return the matrix as the native kernels read it; see `WeightFormat`."""
+        return NativeMatrix(*shape, *self._arguments(parts), **self._options)
 
     def from_gguf(self, blocks: np.ndarray) -> dict[str, np.ndarray]:
         """Lay out the blocks of a GGUF tensor. Nothing is rounded.

@@ -11,6 +11,7 @@ from keras import ops
 
 from nextword.ops import int8_linear
 from nextword.ops.int8_linear import EPSILON, LARGEST
+from nextword.ops.native.step_program import NativeMatrix, NotCoveredError
 from nextword.quantization.weight_format import Part
 
 
@@ -46,6 +47,9 @@ class Int8Format:
     def rows(self, indices: Any, parts: Mapping[str, Any]) -> Any:
         values = ops.cast(ops.take(parts["values"], indices, axis=0), "float32")
         return values / ops.expand_dims(ops.take(parts["scale"], indices, axis=0), -1)
+
+    def native(self, shape: tuple[int, int], parts: Mapping[str, Any]) -> NativeMatrix:
+        raise NotCoveredError
 
 
 INT8 = Int8Format()

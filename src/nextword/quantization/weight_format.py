@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from nextword.ops import linear
+from nextword.ops.native.step_program import NativeMatrix
 
 
 class Part(NamedTuple):
@@ -64,6 +65,14 @@ class WeightFormat(Protocol):
         """Return the rows of the matrix with some indices, a float tensor `[..., in]`."""
         ...
 
+    def native(self, shape: tuple[int, int], parts: Mapping[str, Any]) -> NativeMatrix:
+        """Return a matrix of a shape as the native kernels read it.
+
+        Raises:
+            NotCoveredError: they do not.
+        """
+        ...
+
 
 class FloatFormat:
     """A matrix as it is, in the dtype of the layer."""
@@ -87,6 +96,9 @@ class FloatFormat:
 
     def rows(self, indices: Any, parts: Mapping[str, Any]) -> Any:
         return ops.take(parts["values"], indices, axis=0)
+
+    def native(self, shape: tuple[int, int], parts: Mapping[str, Any]) -> NativeMatrix:
+        return NativeMatrix(*shape, parts["values"])
 
 
 FLOAT = FloatFormat()

@@ -1,6 +1,7 @@
 """The native kernels as JAX functions."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -19,7 +20,7 @@ def is_available() -> bool:
     library = load_library()
     if library is None or jax.default_backend() != "cpu":
         return False
-    for name in (*_TARGETS.values(), "nextword_packed_linear"):
+    for name in (*_TARGETS.values(), "nextword_packed_linear", "nextword_decode_step"):
         handler = jax.ffi.pycapsule(getattr(library, name))
         jax.ffi.register_ffi_target(name, handler, platform="cpu")
     return True
@@ -115,3 +116,51 @@ def _packed_backward(bits: int, zero_point: int, parameters: Any, gradient: Any)
 
 
 _packed_linear.defvjp(_packed_forward, _packed_backward)
+
+
+def decode_step(
+    hidden_states: Any,
+    positions: Any,
+    operands: Sequence[Any],
+    *,
+    num_caches: int,
+    program: Sequence[int],
+    factors: Sequence[float],
+    widths: Sequence[int],
+    result: int,
+) -> tuple[Any, list[Any]]:
+    """Run one decoding step; see `nextword.ops.native.step_program`.
+
+    Args:
+        hidden_states: float array of shape `[rows, length, width]`.
+        positions: int32 array of shape `[rows]`.
+        operands: the arrays that the program names, caches first.
+        num_caches: how many of them are caches.
+        program: the instructions.
+        factors: two floats of each instruction.
+        widths: of each register.
+        result: number of the register to return.
+
+    Returns:
+        An array like `hidden_states`, and the caches, which take the place of those given.
+    """
+    caches = operands[:num_caches]
+    shapes = [
+        jax.ShapeDtypeStruct(hidden_states.shape, jnp.float32),
+        *(jax.ShapeDtypeStruct(cache.shape, cache.dtype) for cache in caches),
+    ]
+    call = jax.ffi.ffi_call(
+        "nextword_decode_step",
+        shapes,
+        input_output_aliases={2 + i: 1 + i for i in range(num_caches)},
+    )
+    outputs, *buffers = call(
+        hidden_states.astype(jnp.float32),
+        positions.astype(jnp.int32),
+        *operands,
+        program=np.array(program, np.int64),
+        factors=np.array(factors, np.float32),
+        widths=np.array(widths, np.int64),
+        result=np.int64(result),
+    )
+    return outputs.astype(hidden_states.dtype), buffers

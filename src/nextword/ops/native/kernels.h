@@ -76,12 +76,45 @@ struct BFloat16 {
   uint16_t bits;
 };
 
+enum ActivationKind : int64_t { kSilu, kGeluTanh, kQuickGelu, kGelu, kRelu };
+
+// Writes out[i] = activation(gate[i]) * up[i], or without `up` activation(gate[i]). With a positive
+// limit the gate is bounded by it from above, `up` on both sides, and 1 is added to `up`.
+using ActivationKernel = void (*)(ActivationKind kind, const float* gate, const float* up,
+                                  int64_t width, float limit, float* out);
+
+// Writes in * (scale + offset) / sqrt(mean(in ** 2) + epsilon) + bias, where the mean of `in` was
+// taken away before if `is_centered`. `bias` may be null, and `out` may be `in`.
+using NormKernel = void (*)(const float* in, int64_t width, bool is_centered, float epsilon,
+                            const float* scale, float offset, const float* bias, float* out);
+
+// The attention of one token's queries that share a key/value head.
+struct AttentionHead {
+  const float* query;  // [queries, key_width]
+  const void* keys;    // [capacity, key_width]
+  const void* values;  // [capacity, value_width]
+  int64_t queries, key_width, value_width;
+  int64_t first, last;  // the positions that are looked at
+  float scale;
+  float soft_cap;       // 0 for none
+  const float* slopes;  // ALiBi's, [queries], or null
+  const float* sinks;   // [queries], or null
+  float* scores;        // memory for [queries, last - first]
+  float* out;           // [queries, value_width]
+};
+
+using AttentionKernel = void (*)(const AttentionHead& head);
+
 // The kernels of one instruction set.
 struct Kernels {
   const char* name;
   PackedKernel packed;
   FloatKernel<float> float32;
   FloatKernel<BFloat16> bfloat16;
+  AttentionKernel attend_float32;
+  AttentionKernel attend_bfloat16;
+  ActivationKernel activate;
+  NormKernel normalize;
 };
 
 // Returns the kernels in use: the best that the processor can run, unless others were chosen.

@@ -6,6 +6,7 @@
 
 #include <immintrin.h>
 
+#include <cmath>
 #include <cstring>
 
 #if defined(__clang__)
@@ -19,6 +20,7 @@ namespace nextword {
 namespace avx2 {
 
 #include "kernels_portable.inc"
+#include "step_math.inc"
 
 // 32 codes of a word of 4 inputs for 8 outputs, times their activations: the sums of two inputs each,
 // those of outputs 0 to 3 in `first` and those of outputs 4 to 7 in `second`.
@@ -95,7 +97,10 @@ void WidePacked(const PackedMatrix& weights, const QuantizedRow* rows, int64_t n
 }  // namespace avx2
 
 extern const Kernels kAvx2Kernels;
-const Kernels kAvx2Kernels = {"avx2", avx2::WidePacked, avx2::Float<float>, avx2::Float<BFloat16>};
+const Kernels kAvx2Kernels = {
+    "avx2",                avx2::WidePacked,     avx2::Float<float>,
+    avx2::Float<BFloat16>, avx2::Attend<float>,  avx2::Attend<BFloat16>,
+    avx2::Activate,        avx2::Normalize};
 
 }  // namespace nextword
 

@@ -6,6 +6,9 @@
 
 #include <immintrin.h>
 
+#include <cmath>
+#include <cstring>
+
 // Only the functions below use these instructions, and only after the processor was asked.
 #if defined(__clang__)
 #pragma clang attribute push( \
@@ -17,6 +20,13 @@
 #endif
 
 namespace nextword {
+namespace avx512 {
+
+#include "kernels_portable.inc"
+#include "step_math.inc"
+
+}  // namespace avx512
+
 namespace {
 
 inline __m512i Broadcast4(const int8_t* bytes) {
@@ -172,7 +182,10 @@ void Float(const Weight* weights, int64_t inputs, const float* in, int64_t num_r
 }  // namespace
 
 extern const Kernels kAvx512Kernels;
-const Kernels kAvx512Kernels = {"avx512-vnni", Packed, Float<float>, Float<BFloat16>};
+const Kernels kAvx512Kernels = {
+    "avx512-vnni",    Packed,                 Float<float>,
+    Float<BFloat16>,  avx512::Attend<float>,  avx512::Attend<BFloat16>,
+    avx512::Activate, avx512::Normalize};
 
 }  // namespace nextword
 

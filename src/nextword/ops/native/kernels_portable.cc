@@ -1,5 +1,6 @@
 // Kernels for whatever the compiler targets: NEON on 64-bit ARM, SSE2 on x86-64.
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -9,11 +10,14 @@ namespace nextword {
 namespace portable {
 
 #include "kernels_portable.inc"
+#include "step_math.inc"
 
 }  // namespace portable
 
 extern const Kernels kPortableKernels;
-const Kernels kPortableKernels = {"portable", portable::Packed, portable::Float<float>,
-                                  portable::Float<BFloat16>};
+const Kernels kPortableKernels = {
+    "portable",                 portable::Packed,           portable::Float<float>,
+    portable::Float<BFloat16>,  portable::Attend<float>,    portable::Attend<BFloat16>,
+    portable::Activate,         portable::Normalize};
 
 }  // namespace nextword

@@ -4,6 +4,7 @@
 
 #include "kernels.h"
 #include "parallel.h"
+#include "step.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace nextword {
@@ -92,6 +93,63 @@ ffi::Error BFloat16Linear(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> inputs,
   return FloatLinear<BFloat16>(pool, CurrentKernels().bfloat16, inputs, weights, outputs);
 }
 
+Operand::Type TypeOf(ffi::DataType type) {
+  switch (type) {
+    case ffi::F32:
+      return Operand::kFloat32;
+    case ffi::BF16:
+      return Operand::kBFloat16;
+    case ffi::F16:
+      return Operand::kFloat16;
+    case ffi::U8:
+      return Operand::kUint8;
+    default:
+      return Operand::kOther;
+  }
+}
+
+// Arguments: hidden states [rows, length, width], positions [rows], and the step's operands, of
+// which the caches come first. Results: hidden states, and the caches, which share the arguments'
+// memory.
+ffi::Error DecodeStep(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> inputs,
+                      ffi::Buffer<ffi::S32> positions, ffi::RemainingArgs arrays,
+                      ffi::ResultBuffer<ffi::F32> outputs, ffi::RemainingRets caches,
+                      ffi::Span<const int64_t> program, ffi::Span<const float> factors,
+                      ffi::Span<const int64_t> widths, int64_t result) {
+  const auto shape = inputs.dimensions();
+  if (shape.size() != 3 || static_cast<int64_t>(positions.element_count()) != shape[0] ||
+      outputs->element_count() != inputs.element_count() || widths.size() == 0 ||
+      widths[0] != shape[2] || caches.size() == 0 || caches.size() > arrays.size()) {
+    return ffi::Error::InvalidArgument("The shapes of a step's operands do not fit.");
+  }
+  Step step{program.begin(), static_cast<int64_t>(program.size()),
+            factors.begin(), static_cast<int64_t>(factors.size()),
+            widths.begin(),  static_cast<int64_t>(widths.size()),
+            shape[0],        shape[1],
+            positions.typed_data(), 0,
+            inputs.typed_data(),    outputs->typed_data(), result, {}};
+  for (size_t i = 0; i < arrays.size(); ++i) {
+    const auto array = arrays.get<ffi::AnyBuffer>(i);
+    if (array.has_error()) return array.error();
+    step.operands.push_back({array->untyped_data(), TypeOf(array->element_type()),
+                             static_cast<int64_t>(array->element_count())});
+  }
+  for (size_t i = 0; i < caches.size(); ++i) {
+    auto cache = caches.get<ffi::AnyBuffer>(i);
+    if (cache.has_error()) return cache.error();
+    const auto dimensions = (*cache)->dimensions();
+    if (dimensions.size() != 4 || (*cache)->untyped_data() != step.operands[i].data ||
+        (i > 0 && dimensions[2] != step.capacity)) {
+      return ffi::Error::InvalidArgument("A step's caches must be changed in place.");
+    }
+    step.capacity = dimensions[2];
+  }
+  const std::string error = RunStep(step, pool.num_threads(), [&pool](std::function<void()> task) {
+    pool.Schedule(std::move(task));
+  });
+  return error.empty() ? ffi::Error::Success() : ffi::Error::InvalidArgument(error);
+}
+
 }  // namespace
 }  // namespace nextword
 
@@ -104,6 +162,7 @@ NEXTWORD_EXPORT int nextword_use_kernels(const char* name) { return nextword::Us
 NEXTWORD_EXPORT XLA_FFI_Error* nextword_packed_linear(XLA_FFI_CallFrame*);
 NEXTWORD_EXPORT XLA_FFI_Error* nextword_float32_linear(XLA_FFI_CallFrame*);
 NEXTWORD_EXPORT XLA_FFI_Error* nextword_bfloat16_linear(XLA_FFI_CallFrame*);
+NEXTWORD_EXPORT XLA_FFI_Error* nextword_decode_step(XLA_FFI_CallFrame*);
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(nextword_packed_linear, nextword::PackedLinear,
                               xla::ffi::Ffi::Bind()
@@ -129,3 +188,16 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(nextword_bfloat16_linear, nextword::BFloat16Linear
                                   .Arg<xla::ffi::Buffer<xla::ffi::F32>>()
                                   .Arg<xla::ffi::Buffer<xla::ffi::BF16>>()
                                   .Ret<xla::ffi::Buffer<xla::ffi::F32>>());
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(nextword_decode_step, nextword::DecodeStep,
+                              xla::ffi::Ffi::Bind()
+                                  .Ctx<xla::ffi::ThreadPool>()
+                                  .Arg<xla::ffi::Buffer<xla::ffi::F32>>()
+                                  .Arg<xla::ffi::Buffer<xla::ffi::S32>>()
+                                  .RemainingArgs()
+                                  .Ret<xla::ffi::Buffer<xla::ffi::F32>>()
+                                  .RemainingRets()
+                                  .Attr<xla::ffi::Span<const int64_t>>("program")
+                                  .Attr<xla::ffi::Span<const float>>("factors")
+                                  .Attr<xla::ffi::Span<const int64_t>>("widths")
+                                  .Attr<int64_t>("result"));
