@@ -26,7 +26,8 @@ SPECIAL = [
     "<|start_header_id|>",
     "<|end_header_id|>",
 ]
-VOCABULARY = {token: id for id, token in enumerate([*SPECIAL, *"abcdeĠ", "ab", "Ġc", "abc"])}
+_WORDS = [*"abcdeĠ", "ab", "Ġc", "abc"]
+VOCABULARY = {token: id for id, token in enumerate([*SPECIAL, *_WORDS, "<think>", "</think>"])}
 TEKKEN_PATTERN = (
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
     r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
@@ -47,6 +48,28 @@ _GEMMA2 = {
     "use_sliding_window_attention": True,
     "sliding_window_size": 7,
 }
+_GEMMA3 = {
+    "image_size": None,
+    "use_post_ffw_norm": True,
+    "use_post_attention_norm": True,
+    "use_sliding_window_attention": True,
+    "sliding_window_size": 7,
+    "global_rope_scaling_factor": 8.0,
+}
+_SMOLLM3 = _SIZES | {
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "attention_bias": False,
+    "attention_dropout": 0.0,
+    "rope_layer_enabled_list": [True, False],
+    "layer_types": ["full_attention"] * 2,
+    "mlp_bias": True,
+    "layer_norm_epsilon": 1e-6,
+    "max_position_embeddings": 64,
+    "rope_theta": 2500.0,
+    "partial_rotary_factor": 1.0,
+}
+_EXPERTS = _LLAMA | {"moe_intermediate_dim": 12, "num_experts": 5, "top_k": 2}
 _SCALED = {
     "rope_max_wavelength": 5e5,
     "rope_frequency_adjustment_factor": 8.0,
@@ -62,6 +85,15 @@ _GEMMA_PIECES = {
     "user_defined_symbols": ["<start_of_turn>", "<end_of_turn>"],
     **{"pad_id": 0, "eos_id": 1, "bos_id": 2, "unk_id": 3},
     **{"bos_piece": "<bos>", "eos_piece": "<eos>", "add_dummy_prefix": False},
+}
+_IMAGE_TOKENS = ["<img>", "<start_of_image>", "<end_of_image>"]
+_PIECES = {
+    "Gemma": _GEMMA_PIECES,
+    "Gemma3": _GEMMA_PIECES
+    | {
+        "vocab_size": 23,
+        "user_defined_symbols": [*_GEMMA_PIECES["user_defined_symbols"], *_IMAGE_TOKENS],
+    },
 }
 
 
@@ -106,7 +138,10 @@ class Case:
     def cls(self, kind: str) -> Any:
         """Return one of KerasHub's classes."""
         import keras_hub
+        from keras_hub.src.models.gemma3 import gemma3_causal_lm_preprocessor
 
+        # It is needed for images only.
+        gemma3_causal_lm_preprocessor.assert_tf_installed = lambda _: None
         return getattr(keras_hub.models, f"{self.prefix}{kind}")
 
     def model(self, dtype: str = "float32") -> Any:
@@ -115,13 +150,13 @@ class Case:
         with no_initial_values():
             backbone = self.cls("Backbone")(dtype=dtype, **self.arguments)
         random = np.random.default_rng(0)
-        for weight in backbone.weights:
+        for weight in backbone.trainable_weights:
             value = np.asarray(weight).astype("float32")
             weight.assign(3 * value + 0.2 * random.normal(size=weight.shape))
         preprocessor = self.cls("CausalLMPreprocessor")(
             self.make_tokenizer(), sequence_length=12, add_end_token=False
         )
-        return self.cls("CausalLM")(backbone, preprocessor)
+        return self.cls("CausalLM")(backbone=backbone, preprocessor=preprocessor)
 
     def make_tokenizer(self) -> Any:
         """Return a small tokenizer."""
@@ -131,8 +166,7 @@ class Case:
         if issubclass(cls, keras_hub.models.MistralTekkenTokenizer):
             return cls(vocabulary=VOCABULARY, merges=MERGES, split_pattern=TEKKEN_PATTERN)
         if issubclass(cls, keras_hub.tokenizers.SentencePieceTokenizer):
-            settings = _GEMMA_PIECES if self.prefix == "Gemma" else {}
-            return cls(proto=sentence_piece_proto(**settings))
+            return cls(proto=sentence_piece_proto(**_PIECES.get(self.prefix, {})))
         return cls(vocabulary=VOCABULARY, merges=MERGES)
 
 
@@ -162,6 +196,17 @@ CASES = {
     ),
     "gemma": Case("Gemma", _GEMMA | {"num_key_value_heads": 1}),
     "gemma2": Case("Gemma", _GEMMA | _GEMMA2),
+    "gemma3": Case("Gemma3", _GEMMA | _GEMMA3 | {"num_layers": 6}),
+    "smollm3": Case("SmolLM3", _SMOLLM3),
+    "qwen-moe": Case("QwenMoe", _EXPERTS | {"shared_expert_intermediate_dim": 20}),
+    "qwen3-moe": Case("Qwen3Moe", _EXPERTS | {"mlp_only_layers": [1], "norm_top_k_prob": True}),
+    "gpt-oss": Case(
+        "GptOss",
+        _LLAMA
+        | {"num_experts": 5, "head_dim": 6, "rope_scaling_factor": 4.0}
+        # See `test_keras_hub_departures.py`.
+        | {"sliding_window": None},
+    ),
     "opt": Case("OPT", _SIZES | {"num_heads": 2, "max_sequence_length": 32}),
     "bloom": Case("Bloom", _SIZES | {"num_heads": 4, "layer_norm_epsilon": 1e-3}),
     "gpt-neox": Case("GPTNeoX", _SIZES | {"num_heads": 2, "rotary_percentage": 0.5}),

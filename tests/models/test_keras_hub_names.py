@@ -22,6 +22,7 @@ KINDS = ("Backbone", "CausalLM", "CausalLMPreprocessor", "Tokenizer")
 PREFIXES = (
     *("GPT2", "Llama", "Llama3", "Mistral", "Mixtral", "Phi3", "Qwen", "Qwen2", "Qwen3"),
     *("Gemma", "OPT", "Bloom", "GPTNeoX", "Falcon"),
+    *("Gemma3", "SmolLM3", "SmolLM", "QwenMoe", "Qwen3Moe", "GptOss"),
 )
 EXPORTS = {f"{prefix}{kind}" for prefix in PREFIXES for kind in KINDS} | {"MistralTekkenTokenizer"}
 
@@ -40,12 +41,19 @@ def exports_for_our_backbones() -> set[str]:
     }
 
 
+OF_KERAS = ("dtype", "kwargs")
+
+
+def immutable(default: object) -> object:
+    return tuple(default) if isinstance(default, list) else default
+
+
 @pytest.mark.parametrize("name", sorted(BACKBONES))
 def test_backbones_take_the_arguments_of_keras_hub_in_their_order(name: str) -> None:
     theirs = inspect.signature(getattr(keras_hub.models, name)).parameters
     ours = inspect.signature(BACKBONES[name].describe).parameters
     # KerasHub puts `dtype` anywhere; here, where it can only be given by name, it is everywhere.
-    expected = [(n, p.default) for n, p in theirs.items() if n not in ("dtype", "kwargs")]
+    expected = [(n, immutable(p.default)) for n, p in theirs.items() if n not in OF_KERAS]
     found = [(n, p.default) for n, p in ours.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
     assert found == expected
     assert {p.kind for p in ours.values()} <= {
@@ -64,9 +72,20 @@ def test_keras_hub_s_names_are_here(name: str) -> None:
         assert name in dir(nextword.tokenizers)
 
 
+@pytest.mark.parametrize("name", sorted(name for name in EXPORTS if name.endswith("CausalLM")))
+def test_compile_takes_the_arguments_of_keras_hub_and_their_defaults(name: str) -> None:
+    theirs, ours = (
+        inspect.signature(getattr(models, name).compile).parameters.values()
+        for models in (keras_hub.models, nextword.models)
+    )
+    assert [(p.name, p.default, p.kind) for p in ours] == [
+        (p.name, p.default, p.kind) for p in theirs
+    ]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_names_that_mean_the_same_there_mean_the_same_here(kind: str) -> None:
-    for one, other in (("Qwen", "Qwen2"),):
+    for one, other in (("Qwen", "Qwen2"), ("SmolLM3", "SmolLM")):
         for models in (keras_hub.models, nextword.models):
             assert getattr(models, f"{one}{kind}") is getattr(models, f"{other}{kind}")
 

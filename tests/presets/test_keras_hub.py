@@ -60,6 +60,8 @@ JOURNEYS = [
     ("qwen-head", "bfloat16"),
     *itertools.product(["gemma2", "opt", "bloom", "gpt-neox", "falcon"], ["float32", "bfloat16"]),
     ("gemma", "float32"),
+    *itertools.product(["gemma3", "qwen-moe", "qwen3-moe", "gpt-oss"], ["float32", "bfloat16"]),
+    ("smollm3", "float32"),  # its dtype KerasHub does not heed
 ]
 
 
@@ -185,7 +187,7 @@ def test_linear_scaling_that_keras_hub_does_not_heed(tmp_path: Path) -> None:
     "name",
     [
         *("llama", "gpt2", "mistral", "qwen2", "qwen3", "phi3"),
-        *("gemma", "gemma2", "opt", "bloom", "falcon-1b"),
+        *("gemma", "gemma2", "opt", "bloom", "falcon-1b", "smollm3", "qwen2-moe"),
     ],
 )
 def test_a_checkpoint_of_transformers_becomes_a_preset(tmp_path: Path, name: str) -> None:
@@ -196,5 +198,6 @@ def test_a_checkpoint_of_transformers_becomes_a_preset(tmp_path: Path, name: str
     ours.save_to_preset(tmp_path / "preset")  # warnings are errors
     backbone = keras_hub.models.Backbone.from_preset(str(tmp_path / "preset"))
     case = {"llama": "llama3", "qwen2": "qwen", "falcon-1b": "falcon"}.get(name, name)
-    theirs = CASES[case].cls("CausalLM")(backbone)
+    case = "qwen-moe" if name == "qwen2-moe" else case
+    theirs = CASES[case].cls("CausalLM")(backbone=backbone, preprocessor=None)
     assert_close(ours, theirs)

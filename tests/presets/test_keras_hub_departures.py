@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import transformers
 
 import nextword
 from keras_presets import (
@@ -38,7 +39,10 @@ for name in ("sliding_window", "head_dim"):
 # Those of the families whose arguments have other names.
 SIZES_OF = {
     CASES[name].prefix: CASES[name].arguments
-    for name in ("gemma", "opt", "bloom", "gpt-neox", "falcon")
+    for name in (
+        *("gemma", "opt", "bloom", "gpt-neox", "falcon", "gemma3", "smollm3"),
+        *("qwen-moe", "qwen3-moe", "gpt-oss"),
+    )
 }
 
 
@@ -107,6 +111,7 @@ def test_null_is_no_window_and_not_the_usual_one(
             {"sliding_window_size": 6, "head_dim": 8, "layer_norm_epsilon": 1e-5},
             {"sliding_window_size": None},
         ),
+        ("Qwen3Moe", {"sliding_window_size": 6}, {"sliding_window_size": None}),
     ],
 )
 def test_a_window_that_keras_hub_forgets_where_it_has_fused_attention(
@@ -121,7 +126,7 @@ def test_a_window_that_keras_hub_forgets_where_it_has_fused_attention(
     assert difference(ours, theirs) > 0.01
     assert_close(ours_with(tmp_path, **off), theirs)
 
-    lower = prefix.lower()
+    lower = {"Qwen3Moe": "qwen3_moe"}.get(prefix, prefix.lower())
     attention = importlib.import_module(f"keras_hub.src.models.{lower}.{lower}_attention")
     monkeypatch.setattr(attention, "fused_attention_op_available", lambda: False)
     assert_close(ours, theirs)
@@ -129,14 +134,17 @@ def test_a_window_that_keras_hub_forgets_where_it_has_fused_attention(
         ours.backbone.save_to_preset(tmp_path / "ours")
 
 
-def test_an_epsilon_that_keras_hub_does_not_pass_on(tmp_path: Path) -> None:
-    theirs = saved(tmp_path, "Qwen3", head_dim=8, layer_norm_epsilon=0.1)
+@pytest.mark.parametrize(("prefix", "fixed"), [("Qwen3", 1e-5), ("Qwen3Moe", 1e-6)])
+def test_an_epsilon_that_keras_hub_does_not_pass_on(
+    tmp_path: Path, prefix: str, fixed: float
+) -> None:
+    theirs = saved(tmp_path, prefix, head_dim=8, layer_norm_epsilon=0.1)
     ours = nextword.models.CausalLM.from_preset(tmp_path)
     assert difference(ours, theirs) > 1e-3
     for layer in theirs.backbone.transformer_layers:
         attention = layer._self_attention_layer
         for norm in (attention._query_dense_layer_norm, attention._key_dense_layer_norm):
-            assert norm.epsilon == 1e-5  # whatever the model's is
+            assert norm.epsilon == fixed  # whatever the model's is
             norm.epsilon = 0.1
     assert_close(ours, theirs)
 
@@ -166,16 +174,60 @@ def test_an_epsilon_that_keras_hub_heeds_in_the_last_norm_alone(
     assert_close(ours, theirs)
 
 
-def test_gemma_s_scale_that_keras_hub_does_not_heed(tmp_path: Path) -> None:
-    theirs = saved(tmp_path / "theirs", "Gemma", query_head_dim_normalize=False)
+@pytest.mark.parametrize("prefix", ["Gemma", "Gemma3"])
+def test_gemma_s_scale_that_keras_hub_does_not_heed(tmp_path: Path, prefix: str) -> None:
+    theirs = saved(tmp_path / "theirs", prefix, query_head_dim_normalize=False)
     ours = nextword.models.CausalLM.from_preset(tmp_path / "theirs")
     assert ours.backbone.config.attention_scale == (16 / 4) ** -0.5
     assert difference(ours, theirs) > 1e-3
     assert_close(ours_with(tmp_path / "theirs", query_head_dim_normalize=True), theirs)
     with pytest.warns(
-        UserWarning, match="GemmaBackbone does not .* heed query_head_dim_normalize:"
+        UserWarning, match=f"{prefix}Backbone does not .* heed query_head_dim_normalize:"
     ):
         ours.save_to_preset(tmp_path / "ours")
+
+
+def test_gpt_oss_has_its_windows_in_the_wrong_layers_in_keras_hub(tmp_path: Path) -> None:
+    theirs = saved(tmp_path / "theirs", "GptOss", sliding_window=6)
+    ours = nextword.models.CausalLM.from_preset(tmp_path / "theirs")
+    layers = transformers.GptOssConfig(num_hidden_layers=2).layer_types
+    assert layers == ["sliding_attention", "full_attention"]
+    assert [ours.backbone.config.window(i) for i in range(2)] == [6, None]
+    assert difference(ours, theirs) > 0.01
+    # And there a token sees itself and as many others.
+    changed = ours_with(tmp_path / "theirs", sliding_window=7, sliding_layers=[False, True])
+    assert_close(changed, theirs)
+    with pytest.warns(UserWarning, match=r"GptOssBackbone does not .* heed sliding_window:"):
+        ours.save_to_preset(tmp_path / "ours")
+
+
+@pytest.mark.parametrize("dense", [[0], [1]])
+def test_qwen_moe_s_layers_are_all_alike_in_keras_hub(tmp_path: Path, dense: list[int]) -> None:
+    theirs = saved(tmp_path, "QwenMoe", mlp_only_layers=dense)
+    have_experts = {
+        hasattr(layer.mlp, "expert_bank") for layer in theirs.backbone.transformer_layers
+    }
+    assert have_experts == {0 not in dense}  # what the first layer has
+    with pytest.raises(PresetError, match=r"lacks the tensors .*/mlp/"):
+        nextword.models.CausalLM.from_preset(tmp_path)
+
+
+def test_smollm3_s_output_projection_has_no_bias_in_keras_hub(tmp_path: Path) -> None:
+    saved(tmp_path, "SmolLM3", attention_bias=True)
+    with pytest.raises(PresetError, match=r"lacks the tensors .*/o_proj/vars/1'"):
+        nextword.models.CausalLM.from_preset(tmp_path)
+
+
+def test_smollm3_is_always_float32_in_keras_hub(tmp_path: Path) -> None:
+    theirs = save(tmp_path / "theirs", "smollm3", "bfloat16")
+    assert {weight.dtype for weight in theirs.weights} == {"float32"}
+    load = nextword.models.CausalLM.from_preset
+    assert load(tmp_path / "theirs").compute_dtype == "float32"
+    load(tmp_path / "theirs", dtype="bfloat16").save_to_preset(tmp_path / "ours")
+    assert load(tmp_path / "ours").compute_dtype == "bfloat16"
+    back = CASES["smollm3"].cls("CausalLM").from_preset(str(tmp_path / "ours"), dtype="bfloat16")
+    assert {weight.dtype for weight in back.weights} == {"float32"}
+    assert_close(load(tmp_path / "ours", dtype="float32"), back)
 
 
 def test_falcon_s_biases_that_keras_hub_does_not_round(
@@ -262,6 +314,14 @@ FALCON_7B = {
             "Gemma",
             {"use_sliding_window_attention": True, "sliding_layers": (False, True)},
         ),
+        ("Gemma3", {"rope_max_wavelength": 5e5, "num_layers": 1}),
+        ("SmolLM3", {"attention_bias": True}),
+        ("SmolLM3", {"partial_rotary_factor": 0.5, "tie_word_embeddings": False}),
+        ("SmolLM3", {"layer_types": ["sliding_attention"] * 2, "sliding_window": 6}),
+        ("QwenMoe", {"mlp_only_layers": [1], "head_dim": 6}),
+        ("QwenMoe", {"decoder_sparse_step": 2}),
+        ("Qwen3Moe", {"attention_bias": True}),
+        ("GptOss", {"gate_limit": 3.0, "tie_word_embeddings": True}),
         ("OPT", {"activation": "gelu", "use_bias": False}),
         ("GPTNeoX", {"tie_word_embeddings": False, "activation": "gelu"}),
         ("GPTNeoX", {"parallel_residual": False, "attention_bias": False}),
@@ -292,6 +352,15 @@ def test_what_keras_hub_cannot_express_is_said_and_kept(
         ("Phi3", {"rope_scaling_type": "os.system"}, "'rope_scaling_type'.*'su'"),
         ("Phi3", {"rope_scaling_short_factor": ["x"]}, "'rope_scaling_short_factor'.*positive num"),
         ("Phi3", {"rope_scaling_long_factor": [0.0]}, "'rope_scaling_long_factor'.*positive num"),
+        (
+            "Gemma3",
+            {"vision_encoder": {"class_name": "x" * 99}},
+            "text are.*x{30,60}, use",
+        ),
+        ("Gemma3", {"is_embedding_model": True}, "text are supported"),
+        ("SmolLM3", {"layer_types": ["full_attention", "os.system"]}, "'full_attention' and"),
+        ("SmolLM3", {"layer_types": [1, 2]}, "'layer_types'.*a list of strings"),
+        ("Qwen3Moe", {"mlp_only_layers": [-1]}, "'mlp_only_layers'.*integers from 0"),
         ("OPT", {"activation": "os>system"}, "'activation'.* must be 'gelu' or .*'os>system'"),
         ("Gemma", {"intermediate_dim": 25}, "`intermediate_dim` must be even"),
         ("Gemma", {"use_post_ffw_norm": True}, "`use_post_attention_norm` must be equal"),
@@ -321,6 +390,11 @@ def test_settings_that_make_no_sense(
         ("qwen3", ["<|im_end|>", "<|endoftext|>"]),
         ("phi3", ["<|endoftext|>", "<|end|>"]),
         ("gemma", ["<eos>", "<end_of_turn>"]),
+        ("gemma3", ["<eos>", "<end_of_turn>"]),
+        ("smollm3", ["<|end_of_text|>", "<|im_end|>"]),
+        ("qwen-moe", ["<|endoftext|>"]),
+        ("qwen3-moe", ["<|im_end|>", "<|endoftext|>"]),
+        ("gpt-oss", ["<|endoftext|>"]),
         ("opt", ["</s>"]),
         ("bloom", ["</s>"]),
         ("gpt-neox", ["<|endoftext|>"]),

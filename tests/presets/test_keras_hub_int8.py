@@ -23,7 +23,7 @@ pytestmark = [
 ]
 
 NAMES = ["gpt2", "llama3", "llama3-tied", "mixtral", "phi3", "gemma2"]
-NAMES += ["opt", "bloom", "gpt-neox", "falcon"]
+NAMES += ["gemma3", "qwen-moe", "qwen3-moe", "gpt-oss", "opt", "bloom", "gpt-neox", "falcon"]
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def test_what_config_json_says(pair: Pair) -> None:
         json.loads((pair.directory / name / "config.json").read_text())["config"]["dtype"]
         for name in ("theirs", "ours")
     )
-    if pair.name == "mixtral":  # whose numbered layers are patterns here
+    if pair.name in ("mixtral", "qwen-moe", "qwen3-moe"):  # whose numbered layers are patterns here
         keys = keras.dtype_policies.get(ours)
         assert all(keys[path].quantization_mode for path in theirs["config"]["policy_map"])
     else:

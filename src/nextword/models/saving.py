@@ -128,7 +128,8 @@ class PresetWriter:
                     self._task.save_task_weights(new / TASK_WEIGHTS)
 
     def _write_backbone(self, new: Path, backbone: "Backbone", max_bytes: float | None) -> None:
-        variables = weights_without_adapters(backbone)
+        constants = self._stored.constants(backbone.config)
+        variables = {**weights_without_adapters(backbone), **constants}
         merged = matrices(backbone)
         table = self._stored.table(backbone.config)
         table = with_scales(table, modes(backbone), self._stored.einsum)
@@ -147,7 +148,8 @@ class PresetWriter:
         tensors = stored_tensors(table, value)
         write_weights(new, tensors, sizes, max_bytes)
         write_json(new / CONFIG, serialized_backbone(backbone, self._stored, self._classes))
-        write_json(new / METADATA, _metadata(backbone, self._task_cls.kind))
+        elements = sum(math.prod(variable.shape) for variable in variables.values())
+        write_json(new / METADATA, _metadata(elements, self._task_cls.kind))
 
     def _write_preprocessor(self, new: Path, preprocessor: "Preprocessor") -> None:
         serialized = serialized_preprocessor(preprocessor, self._task_cls.kind, self._classes)
@@ -259,22 +261,20 @@ def _as_json(value: Any) -> Any:
 
 
 def _size(variable: Any) -> int:
-    if variable.dtype not in _ITEM_SIZES:
+    if str(variable.dtype) not in _ITEM_SIZES:
         raise PresetError(
             "Only weights in float32, float16, bfloat16 and int8 can be saved as a preset. "
             f"Received: {variable.path!r} in {variable.dtype}."
         )
-    return math.prod(variable.shape) * _ITEM_SIZES[variable.dtype]
+    return math.prod(variable.shape) * _ITEM_SIZES[str(variable.dtype)]
 
 
-def _metadata(backbone: "Backbone", task_kind: str) -> dict[str, Any]:
+def _metadata(parameter_count: int, task_kind: str) -> dict[str, Any]:
     return {
         "keras_version": keras.version(),
         "keras_hub_version": _KERAS_HUB_VERSION,
         "nextword_version": nextword.__version__,
-        "parameter_count": sum(
-            math.prod(weight.shape) for weight in weights_without_adapters(backbone).values()
-        ),
+        "parameter_count": parameter_count,
         "date_saved": datetime.datetime.now().strftime("%Y-%m-%d@%H:%M:%S"),
         "tasks": [task_kind],
     }

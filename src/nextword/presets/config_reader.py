@@ -109,6 +109,10 @@ class ConfigReader:
         """Return a list of positive numbers, or `default` where the key is absent or null."""
         return self._list(key, default, "finite positive numbers", _is_positive)
 
+    def strings(self, key: str, default: Any = _REQUIRED) -> Any:
+        """Return a list of strings, or `default` where the key is absent or null."""
+        return self._list(key, default, "strings", lambda value: type(value) is str)
+
     def choice(self, key: str, choices: Collection[Any], default: Any = _REQUIRED) -> Any:
         """Return one of `choices`, or `default` where the key is absent or null."""
         expected = " or ".join(map(repr, choices))

@@ -25,6 +25,7 @@ class Stored:
             stands for the index of each.
 
     Example:
+    >>> from nextword.presets.weight_layouts import Transposed
     >>> stored = Stored("h.0.mlp.c_fc.weight", Transposed())
     >>> stored.read(np.zeros((2, 6))).shape, stored.write(np.zeros((6, 2))).shape
     ((6, 2), (2, 6))

@@ -13,16 +13,21 @@ from nextword.models.formats.decoder_tables import (
     TRANSFORMERS_IGNORED,
     TRANSFORMERS_NAMES,
     TRANSFORMERS_NORMS_BEHIND,
-    LayerNames,
     decoder_table,
 )
 from nextword.models.formats.gguf import gguf_arguments
 from nextword.models.formats.keras import KerasClasses, keras_format
+from nextword.models.formats.keras_blocks import (
+    BLOCK_EINSUM,
+    BLOCK_PATHS,
+    block_layouts,
+    block_names,
+)
 from nextword.models.formats.rotary import rotary_section
 from nextword.models.formats.transformers import decoder_sizes, sliding_layers
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader, gguf_settings, transformers_settings
-from nextword.presets.weight_layouts import Shifted, SplitHeads, SwappedAxes
+from nextword.presets.weight_layouts import Shifted
 from nextword.presets.weight_table import WeightTable
 from nextword.tokenizers import SentencePieceTokenizer
 
@@ -124,47 +129,21 @@ class GemmaCausalLM(CausalLM):
     backbone_cls = GemmaBackbone
     preprocessor_cls = GemmaCausalLMPreprocessor
 
-
-_KERAS_LAYER = "layers/gemma_decoder_block_{i}"
-KERAS_NAMES = {
-    "token_embedding": "layers/reversible_embedding",
-    "output_norm": "layers/rms_normalization",
-    "self_attention_norm": f"{_KERAS_LAYER}/pre_attention_norm",
-    "self_attention_post_norm": f"{_KERAS_LAYER}/post_attention_norm",
-    "self_attention/query": f"{_KERAS_LAYER}/attention/query_dense",
-    "self_attention/key": f"{_KERAS_LAYER}/attention/key_dense",
-    "self_attention/value": f"{_KERAS_LAYER}/attention/value_dense",
-    "self_attention/attention_output": f"{_KERAS_LAYER}/attention/output_dense",
-    "feed_forward_norm": f"{_KERAS_LAYER}/pre_ffw_norm",
-    "feed_forward_post_norm": f"{_KERAS_LAYER}/post_ffw_norm",
-    "feed_forward/gate": f"{_KERAS_LAYER}/gating_ffw",
-    "feed_forward/intermediate": f"{_KERAS_LAYER}/gating_ffw_2",
-    "feed_forward/feed_forward_output": f"{_KERAS_LAYER}/ffw_linear",
-}
-_KERAS_PATHS = {
-    "token_embedding": "token_embedding",
-    "self_attention/query": "decoder_block_{i}/attention/query",
-    "self_attention/key": "decoder_block_{i}/attention/key",
-    "self_attention/value": "decoder_block_{i}/attention/value",
-    "self_attention/attention_output": "decoder_block_{i}/attention/attention_output",
-    "feed_forward/gate": "decoder_block_{i}/ffw_gating",
-    "feed_forward/intermediate": "decoder_block_{i}/ffw_gating_2",
-    "feed_forward/feed_forward_output": "decoder_block_{i}/ffw_linear",
-}
+    def compile(
+        self,
+        optimizer: Any = "auto",
+        loss: Any = "auto",
+        *,
+        weighted_metrics: Any = "auto",
+        sampler: Any = "greedy",
+        **kwargs: Any,
+    ) -> None:
+        super().compile(
+            optimizer, loss, weighted_metrics=weighted_metrics, sampler=sampler, **kwargs
+        )
 
 
-def _keras_query_key_value(config: DecoderConfig) -> LayerNames:
-    """Return the projections, whose kernels are `[heads, in, head_dim]`."""
-    heads = {
-        "self_attention/query": config.num_query_heads,
-        "self_attention/key": config.num_key_value_heads,
-        "self_attention/value": config.num_key_value_heads,
-    }
-    return {
-        path: (KERAS_NAMES[path], SwappedAxes(), SplitHeads(num_heads))
-        for path, num_heads in heads.items()
-    }
-
+_KERAS_BLOCK = "gemma_decoder_block"
 
 # What tells Gemma 2 from Gemma.
 GEMMA2 = {
@@ -263,11 +242,11 @@ FAMILY = Family(
         ),
         "keras": keras_format(
             GemmaBackbone,
-            KERAS_NAMES,
+            block_names(_KERAS_BLOCK),
             KerasClasses(prefix="Gemma", module="gemma", tokenizer_cls=GemmaTokenizer),
-            laid_out=_keras_query_key_value,
-            paths=_KERAS_PATHS,
-            einsum=[path for path in _KERAS_PATHS if path.startswith("feed_forward/")],
+            laid_out=lambda config: block_layouts(config, _KERAS_BLOCK),
+            paths=BLOCK_PATHS,
+            einsum=BLOCK_EINSUM,
             harmless=("context_length",),
             unheeded=("query_head_dim_normalize", "layer_norm_epsilon"),
         ),

@@ -1,7 +1,8 @@
 """Gemma 3 (https://arxiv.org/abs/2503.19786), the language model without its eyes."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 from nextword.layers import DecoderConfig, RotaryConfig, rotary_scaling
 from nextword.models.backbone import Backbone
@@ -14,11 +15,19 @@ from nextword.models.formats.decoder_tables import (
     TRANSFORMERS_NORMS_BEHIND,
     decoder_table,
 )
+from nextword.models.formats.keras import KerasClasses, keras_format
+from nextword.models.formats.keras_blocks import (
+    BLOCK_EINSUM,
+    BLOCK_PATHS,
+    block_layouts,
+    block_names,
+)
 from nextword.models.formats.rotary import rotary_arguments_by_layer
 from nextword.models.formats.transformers import decoder_sizes, sliding_layers
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import transformers_settings
+from nextword.presets.config_reader import ConfigReader, transformers_settings
 from nextword.presets.weight_table import WeightTable
+from nextword.tokenizers import SentencePieceTokenizer, Tokenizer
 
 
 class Gemma3Backbone(Backbone):
@@ -35,6 +44,9 @@ class Gemma3Backbone(Backbone):
         global_rope_scaling_factor: divides positions in the others.
         vision_encoder: must be None.
         use_bidirectional_attention: must be False.
+        is_embedding_model: must be False.
+        pooling_intermediate_dim: of no effect without `is_embedding_model`.
+        embedding_dim: of no effect without `is_embedding_model`.
         query_pre_attention_scalar: what dot products are divided by the root of, if neither.
         sliding_layers: for each layer whether it has the window; the sixth of six has not.
         rope_max_wavelength: base of the rotary wavelengths in layers without a window.
@@ -76,6 +88,9 @@ class Gemma3Backbone(Backbone):
         layer_norm_epsilon: float = 1e-6,
         use_bidirectional_attention: bool = False,
         dropout: float = 0,
+        is_embedding_model: bool = False,
+        pooling_intermediate_dim: int | None = None,
+        embedding_dim: int | None = None,
         *,
         query_pre_attention_scalar: float | None = None,
         sliding_layers: Sequence[bool] | None = None,
@@ -85,11 +100,13 @@ class Gemma3Backbone(Backbone):
         attention_bias: bool = False,
         context_length: int | None = None,
     ) -> DecoderConfig:
-        if vision_encoder is not None or use_bidirectional_attention:
+        if vision_encoder is not None or use_bidirectional_attention or is_embedding_model:
             raise ValueError(
-                "`vision_encoder` must be None and `use_bidirectional_attention` False. Received: "
-                f"vision_encoder={vision_encoder}, "
-                f"use_bidirectional_attention={use_bidirectional_attention}."
+                "`vision_encoder` must be None, `use_bidirectional_attention` and "
+                "`is_embedding_model` False: only models that read and write text are supported. "
+                f"Received: vision_encoder={vision_encoder!s:.60}, "
+                f"use_bidirectional_attention={use_bidirectional_attention}, "
+                f"is_embedding_model={is_embedding_model}."
             )
         if use_post_ffw_norm != use_post_attention_norm:
             raise ValueError(
@@ -135,8 +152,88 @@ class Gemma3Backbone(Backbone):
         )
 
 
+class Gemma3Tokenizer(SentencePieceTokenizer):
+    """Gemma 3's SentencePiece model; see `SentencePieceTokenizer`.
+
+    Args:
+        proto: see `SentencePieceTokenizer`.
+        has_vision_tokens: whether the model must have the tokens that stand for images. Nothing
+            else depends on it.
+        sequence_length: see `SentencePieceTokenizer`.
+        add_bos: see `SentencePieceTokenizer`.
+        add_eos: see `SentencePieceTokenizer`.
+    """
+
+    config_keys: ClassVar[tuple[str, ...]] = (
+        *SentencePieceTokenizer.config_keys,
+        "has_vision_tokens",
+    )
+    role_tokens: ClassVar[Mapping[str, str]] = {
+        "bos_token": "<bos>",
+        "eos_token": "<eos>",
+        "pad_token": "<pad>",
+    }
+    # Of a tokenizer that other files than KerasHub's describe.
+    has_vision_tokens: bool = False
+
+    def __init__(
+        self,
+        proto: bytes | str | Path,
+        has_vision_tokens: bool = True,
+        sequence_length: int | None = None,
+        add_bos: bool = False,
+        add_eos: bool = False,
+    ) -> None:
+        super().__init__(proto, sequence_length, add_bos, add_eos)
+        self.has_vision_tokens = has_vision_tokens
+        for token in ("<img>", "<start_of_image>", "<end_of_image>") if has_vision_tokens else ():
+            self.token_to_id(token)
+
+
 class Gemma3CausalLMPreprocessor(CausalLMPreprocessor):
-    """Turns text into the inputs of a `Gemma3CausalLM`; see `CausalLMPreprocessor`."""
+    """Turns text into the inputs of a `Gemma3CausalLM`; see `CausalLMPreprocessor`.
+
+    Args:
+        tokenizer: see `CausalLMPreprocessor`.
+        image_converter: must be None.
+        sequence_length: see `CausalLMPreprocessor`.
+        add_start_token: see `CausalLMPreprocessor`.
+        add_end_token: see `CausalLMPreprocessor`.
+        max_images_per_prompt: of no effect without images.
+        num_vision_tokens_per_image: of no effect without images.
+    """
+
+    config_keys: ClassVar[tuple[str, ...]] = (
+        "image_converter",
+        *CausalLMPreprocessor.config_keys,
+        "max_images_per_prompt",
+        "num_vision_tokens_per_image",
+    )
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        image_converter: None = None,
+        sequence_length: int = 1024,
+        add_start_token: bool = True,
+        add_end_token: bool = True,
+        max_images_per_prompt: int = 2,
+        num_vision_tokens_per_image: int = 256,
+    ) -> None:
+        super().__init__(tokenizer, sequence_length, add_start_token, add_end_token)
+        if image_converter is not None:
+            raise ValueError(
+                "`image_converter` must be None: only models that read and write text are "
+                f"supported. Received: image_converter={image_converter!s:.60}."
+            )
+        self.image_converter = image_converter
+        self.max_images_per_prompt = max_images_per_prompt
+        self.num_vision_tokens_per_image = num_vision_tokens_per_image
+
+    @classmethod
+    def stored_arguments(cls, config: ConfigReader) -> dict[str, Any]:
+        own = ("max_images_per_prompt", "num_vision_tokens_per_image")
+        return super().stored_arguments(config) | {key: config.integer(key, None) for key in own}
 
 
 class Gemma3CausalLM(CausalLM):
@@ -144,6 +241,19 @@ class Gemma3CausalLM(CausalLM):
 
     backbone_cls = Gemma3Backbone
     preprocessor_cls = Gemma3CausalLMPreprocessor
+
+    def compile(
+        self,
+        optimizer: Any = "auto",
+        loss: Any = "auto",
+        *,
+        weighted_metrics: Any = "auto",
+        sampler: Any = "greedy",
+        **kwargs: Any,
+    ) -> None:
+        super().compile(
+            optimizer, loss, weighted_metrics=weighted_metrics, sampler=sampler, **kwargs
+        )
 
 
 def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -179,6 +289,9 @@ def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> Weig
     return decoder_table(config, TRANSFORMERS_NAMES | TRANSFORMERS_NORMS_BEHIND)
 
 
+_KERAS_BLOCK = "gemma3_decoder_block"
+
+
 FAMILY = Family(
     task=Gemma3CausalLM,
     formats={
@@ -187,6 +300,16 @@ FAMILY = Family(
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=TRANSFORMERS_IGNORED,
+        ),
+        "keras": keras_format(
+            Gemma3Backbone,
+            block_names(_KERAS_BLOCK),
+            KerasClasses(prefix="Gemma3", module="gemma3", tokenizer_cls=Gemma3Tokenizer),
+            laid_out=lambda config: block_layouts(config, _KERAS_BLOCK),
+            paths=BLOCK_PATHS,
+            einsum=BLOCK_EINSUM,
+            harmless=("context_length",),
+            unheeded=("query_head_dim_normalize", "layer_norm_epsilon"),
         ),
     },
 )

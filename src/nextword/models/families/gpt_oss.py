@@ -1,7 +1,7 @@
 """GPT-OSS (https://arxiv.org/abs/2508.10925)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from nextword.layers import DecoderConfig, ExpertsConfig, RotaryConfig, rotary_scaling
 from nextword.models.backbone import Backbone
@@ -11,14 +11,18 @@ from nextword.models.family import Family, StoredFormat
 from nextword.models.formats.decoder_tables import (
     TRANSFORMERS_IGNORED,
     TRANSFORMERS_NAMES,
+    LayerNames,
     decoder_table,
 )
-from nextword.models.formats.rotary import factored, rotary_arguments
+from nextword.models.formats.keras import KerasClasses, keras_format
+from nextword.models.formats.keras_layers import LAYER_PATHS
+from nextword.models.formats.rotary import rotary_arguments
 from nextword.models.formats.transformers import decoder_arguments, sliding_layers
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import transformers_settings
 from nextword.presets.weight_layouts import AlternatingRows, Rows, Transposed
 from nextword.presets.weight_table import Stored, WeightTable
+from nextword.tokenizers import BytePairTokenizer
 
 
 class GptOssBackbone(Backbone):
@@ -26,8 +30,10 @@ class GptOssBackbone(Backbone):
 
     Args:
         intermediate_dim: width inside an expert.
-        sliding_layers: for each layer whether it has the sliding window; by default the second,
-            the fourth and so on.
+        rope_scaling_factor: how many times as long as 4096 tokens, the context of pre-training,
+            texts may be: the factor of YaRN.
+        sliding_layers: for each layer whether it has the sliding window; by default the first,
+            the third and so on.
         gate_limit: bound of the experts' gates.
     """
 
@@ -59,7 +65,9 @@ class GptOssBackbone(Backbone):
         if output_router_logits:
             raise ValueError("`output_router_logits` must be False. Received: True.")
         if sliding_layers is None:
-            sliding_layers = [layer % 2 == 1 for layer in range(num_layers)]
+            sliding_layers = [layer % 2 == 0 for layer in range(num_layers)]
+        if rope_scaling is None and rope_scaling_factor != 1:
+            rope_scaling = _scaling(rope_scaling_factor)
         return DecoderConfig(
             vocabulary_size=vocabulary_size,
             num_layers=num_layers,
@@ -69,10 +77,7 @@ class GptOssBackbone(Backbone):
             num_key_value_heads=num_key_value_heads,
             head_dim=head_dim or hidden_dim // num_query_heads,
             context_length=context_length,
-            rotary=RotaryConfig(
-                theta=rope_max_wavelength,
-                scaling=rotary_scaling(rope_scaling, factor=rope_scaling_factor),
-            ),
+            rotary=RotaryConfig(theta=rope_max_wavelength, scaling=rotary_scaling(rope_scaling)),
             norm_epsilon=layer_norm_epsilon,
             attention_sinks=True,
             sliding_window=sliding_window,
@@ -92,6 +97,26 @@ class GptOssBackbone(Backbone):
         )
 
 
+def _scaling(factor: float) -> dict[str, Any]:
+    """Return the scaling of all published models, with a factor of its own."""
+    return {
+        "kind": "yarn",
+        "original_context_length": 4096,
+        "factor": factor,
+        "attention_factor": None,
+        "fast_turns": 32.0,
+        "slow_turns": 1.0,
+        "whole_pairs": False,
+    }
+
+
+class GptOssTokenizer(BytePairTokenizer):
+    """GPT-OSS' byte-level byte-pair encoding; see `BytePairTokenizer`."""
+
+    default_split = "gpt-4o"
+    role_tokens: ClassVar[Mapping[str, str]] = {"eos_token": "<|endoftext|>"}
+
+
 class GptOssCausalLMPreprocessor(CausalLMPreprocessor):
     """Turns text into the inputs of a `GptOssCausalLM`; see `CausalLMPreprocessor`."""
 
@@ -108,7 +133,10 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = decoder_arguments(config, context_length=131072, epsilon=1e-5)
     num_layers = arguments["num_layers"]
     arguments |= rotary_arguments(config, arguments["context_length"], 150000.0)
-    arguments |= factored(arguments["rope_scaling"]) | {
+    scaling = arguments["rope_scaling"]
+    if scaling is not None and scaling == _scaling(scaling["factor"]):
+        arguments |= {"rope_scaling": None, "rope_scaling_factor": scaling["factor"]}
+    arguments |= {
         "num_experts": config.integer("num_local_experts", 128),
         "top_k": config.integer("num_experts_per_tok", 4),
         "head_dim": arguments["head_dim"] or 64,
@@ -127,22 +155,60 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
-    width, experts = config.intermediate_dim, "model.layers.{i}.mlp.experts"
+    experts = "model.layers.{i}.mlp.experts"
     names: dict[str, Any] = TRANSFORMERS_NAMES | {
         "self_attention/sinks": Stored("model.layers.{i}.self_attn.sinks"),
         "feed_forward/router": "model.layers.{i}.mlp.router",
-        "feed_forward/expert_output": Stored(f"{experts}.down_proj", Transposed()),
-        "feed_forward/expert_output_bias": Stored(f"{experts}.down_proj_bias"),
+    }
+    stored = (
+        f"{experts}.{name}"
+        for name in ("gate_up_proj", "gate_up_proj_bias", "down_proj", "down_proj_bias")
+    )
+    return decoder_table(config, names | _experts(config, *stored))
+
+
+def _experts(
+    config: DecoderConfig, inner: str, inner_bias: str, outer: str, outer_bias: str
+) -> dict[str, Stored]:
+    """Return where the experts are stored: gates and what they gate in turns, as one tensor."""
+    width = config.intermediate_dim
+    table = {
+        "feed_forward/expert_output": Stored(outer, Transposed()),
+        "feed_forward/expert_output_bias": Stored(outer_bias),
     }
     for part, rows in (
         ("gate", Rows(0, width, axis=1)),
         ("intermediate", Rows(width, 2 * width, axis=1)),
     ):
-        kernel, bias = f"{experts}.gate_up_proj", f"{experts}.gate_up_proj_bias"
         steps = AlternatingRows(), rows
-        names[f"feed_forward/expert_{part}"] = Stored(kernel, Transposed(), *steps)
-        names[f"feed_forward/expert_{part}_bias"] = Stored(bias, *steps)
-    return decoder_table(config, names)
+        table[f"feed_forward/expert_{part}"] = Stored(inner, Transposed(), *steps)
+        table[f"feed_forward/expert_{part}_bias"] = Stored(inner_bias, *steps)
+    return table
+
+
+_KERAS_LAYER = "layers/gpt_oss_transformer_decoder_{i}"
+_KERAS_ATTENTION = f"{_KERAS_LAYER}/self_attention_layer"
+_KERAS_EXPERTS = f"{_KERAS_LAYER}/sparse_moe_block/experts"
+_KERAS_NAMES: LayerNames = {
+    "token_embedding": "layers/reversible_embedding",
+    "output_norm": "layers/gpt_oss_layer_normalization",
+    "self_attention/sinks": Stored(f"{_KERAS_ATTENTION}/vars/0"),
+    "self_attention/query": f"{_KERAS_ATTENTION}/query_dense",
+    "self_attention/key": f"{_KERAS_ATTENTION}/key_dense",
+    "self_attention/value": f"{_KERAS_ATTENTION}/value_dense",
+    "self_attention/attention_output": f"{_KERAS_ATTENTION}/output_dense",
+    "self_attention_norm": f"{_KERAS_LAYER}/input_layernorm",
+    "feed_forward_norm": f"{_KERAS_LAYER}/post_attention_layernorm",
+    "feed_forward/router": f"{_KERAS_LAYER}/sparse_moe_block/router/router_dense",
+}
+_KERAS_PATHS = {
+    **{path: name for path, name in LAYER_PATHS.items() if "feed_forward" not in path},
+    "feed_forward/router": "transformer_layer_{i}/sparse_moe_block/router/router_dense",
+}
+
+
+def _keras_experts(config: DecoderConfig) -> LayerNames:
+    return _experts(config, *(f"{_KERAS_EXPERTS}/vars/{number}" for number in range(4)))
 
 
 FAMILY = Family(
@@ -153,6 +219,16 @@ FAMILY = Family(
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=TRANSFORMERS_IGNORED,
+        ),
+        "keras": keras_format(
+            GptOssBackbone,
+            _KERAS_NAMES,
+            KerasClasses(prefix="GptOss", module="gpt_oss", tokenizer_cls=GptOssTokenizer),
+            laid_out=_keras_experts,
+            paths=_KERAS_PATHS,
+            harmless=("context_length",),
+            # It is one token wider there, and in the other layers.
+            unheeded=("sliding_window",),
         ),
     },
 )

@@ -1,7 +1,7 @@
 """Qwen1.5-MoE and Qwen2's mixture of experts (https://arxiv.org/abs/2407.10671)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from nextword.layers import (
     DecoderConfig,
@@ -20,6 +20,8 @@ from nextword.models.formats.decoder_tables import (
     TRANSFORMERS_NAMES,
     decoder_table,
 )
+from nextword.models.formats.keras import KerasClasses, keras_format
+from nextword.models.formats.keras_experts import bank_layouts, network_names, network_paths
 from nextword.models.formats.rotary import factored, rotary_arguments
 from nextword.models.formats.transformers import (
     decoder_arguments,
@@ -29,6 +31,7 @@ from nextword.models.formats.transformers import (
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import transformers_settings
 from nextword.presets.weight_table import WeightTable
+from nextword.tokenizers import BytePairTokenizer
 
 
 class QwenMoeBackbone(Backbone):
@@ -74,7 +77,7 @@ class QwenMoeBackbone(Backbone):
         sliding_window_size: int | None = 32768,
         output_router_logits: bool = False,
         router_aux_loss_coefficient: float = 0.001,
-        mlp_only_layers: Sequence[int] | None = None,
+        mlp_only_layers: Sequence[int] = (),
         *,
         sliding_layers: Sequence[bool] | None = None,
         attention_bias: bool = True,
@@ -102,7 +105,7 @@ class QwenMoeBackbone(Backbone):
                 num_experts=num_experts,
                 experts_per_token=top_k,
                 intermediate_dim=moe_intermediate_dim,
-                layers=expert_layers(num_layers, decoder_sparse_step, mlp_only_layers or ()),
+                layers=expert_layers(num_layers, decoder_sparse_step, mlp_only_layers),
                 normalized=norm_top_k_prob,
                 shared_dim=shared_expert_intermediate_dim,
                 shared_gate=True,
@@ -113,6 +116,13 @@ class QwenMoeBackbone(Backbone):
             tie_word_embeddings=tie_word_embeddings,
             dropout=dropout,
         )
+
+
+class QwenMoeTokenizer(BytePairTokenizer):
+    """Qwen1.5's byte-level byte-pair encoding; see `BytePairTokenizer`."""
+
+    default_split = "qwen2"
+    role_tokens: ClassVar[Mapping[str, str]] = {"eos_token": "<|endoftext|>"}
 
 
 class QwenMoeCausalLMPreprocessor(CausalLMPreprocessor):
@@ -134,6 +144,19 @@ _TRANSFORMERS_NAMES = {
     "feed_forward/shared/gate": f"{_SHARED}.gate_proj",
     "feed_forward/shared/intermediate": f"{_SHARED}.up_proj",
     "feed_forward/shared/feed_forward_output": f"{_SHARED}.down_proj",
+}
+_KERAS_DECODER = "qwen_moe_transformer_decoder"
+_KERAS_LAYER = f"layers/{_KERAS_DECODER}_{{i}}"
+_KERAS_NAMES = {
+    "token_embedding": "layers/reversible_embedding",
+    "output_norm": "layers/qwen_layer_norm",
+    "self_attention/query": f"{_KERAS_LAYER}/_self_attention_layer/query_dense",
+    "self_attention/key": f"{_KERAS_LAYER}/_self_attention_layer/key_dense",
+    "self_attention/value": f"{_KERAS_LAYER}/_self_attention_layer/value_dense",
+    "self_attention/attention_output": f"{_KERAS_LAYER}/_self_attention_layer/_output_dense",
+    "self_attention_norm": f"{_KERAS_LAYER}/_self_attention_layernorm",
+    **network_names(_KERAS_DECODER),
+    "feed_forward_norm": f"{_KERAS_LAYER}/_feedforward_layernorm",
 }
 
 
@@ -167,6 +190,16 @@ FAMILY = Family(
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=TRANSFORMERS_IGNORED,
+        ),
+        "keras": keras_format(
+            QwenMoeBackbone,
+            _KERAS_NAMES,
+            KerasClasses(prefix="QwenMoe", module="qwen_moe", tokenizer_cls=QwenMoeTokenizer),
+            laid_out=lambda config: bank_layouts(config, _KERAS_DECODER),
+            paths=network_paths("qwen_sparse_moe_block", "qwen_moe_mlp"),
+            harmless=("context_length",),
+            # Which layers have experts, it decides for the first and makes the others alike.
+            unheeded=("use_sliding_window_attention", "decoder_sparse_step", "mlp_only_layers"),
         ),
     },
 )

@@ -1,7 +1,7 @@
 """Qwen3's mixture of experts (https://arxiv.org/abs/2505.09388)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from nextword.layers import (
     DecoderConfig,
@@ -20,6 +20,8 @@ from nextword.models.formats.decoder_tables import (
     TRANSFORMERS_NAMES,
     decoder_table,
 )
+from nextword.models.formats.keras import KerasClasses, decoder_names, keras_format
+from nextword.models.formats.keras_experts import bank_layouts, network_names, network_paths
 from nextword.models.formats.rotary import factored, rotary_arguments
 from nextword.models.formats.transformers import (
     decoder_arguments,
@@ -29,6 +31,7 @@ from nextword.models.formats.transformers import (
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import transformers_settings
 from nextword.presets.weight_table import WeightTable
+from nextword.tokenizers import BytePairTokenizer
 
 
 class Qwen3MoeBackbone(Backbone):
@@ -95,6 +98,16 @@ class Qwen3MoeBackbone(Backbone):
         )
 
 
+class Qwen3MoeTokenizer(BytePairTokenizer):
+    """Qwen3's byte-level byte-pair encoding; see `BytePairTokenizer`."""
+
+    default_split = "qwen2"
+    role_tokens: ClassVar[Mapping[str, str]] = {
+        "eos_token": "<|im_end|>",
+        "pad_token": "<|endoftext|>",
+    }
+
+
 class Qwen3MoeCausalLMPreprocessor(CausalLMPreprocessor):
     """Turns text into the inputs of a `Qwen3MoeCausalLM`; see `CausalLMPreprocessor`."""
 
@@ -104,6 +117,15 @@ class Qwen3MoeCausalLM(CausalLM):
 
     backbone_cls = Qwen3MoeBackbone
     preprocessor_cls = Qwen3MoeCausalLMPreprocessor
+
+
+_KERAS_DECODER = "qwen3_moe_transformer_decoder"
+_KERAS_NAMES = decoder_names(_KERAS_DECODER, "qwen3_moe_layer_norm")
+_KERAS_NAMES = {
+    **{path: name for path, name in _KERAS_NAMES.items() if not path.startswith("feed_forward")},
+    **network_names(_KERAS_DECODER),
+    "feed_forward_norm": _KERAS_NAMES["feed_forward_norm"],
+}
 
 
 def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -136,6 +158,15 @@ FAMILY = Family(
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=TRANSFORMERS_IGNORED,
+        ),
+        "keras": keras_format(
+            Qwen3MoeBackbone,
+            _KERAS_NAMES,
+            KerasClasses(prefix="Qwen3Moe", module="qwen3_moe", tokenizer_cls=Qwen3MoeTokenizer),
+            laid_out=lambda config: bank_layouts(config, _KERAS_DECODER),
+            paths=network_paths("qwen3_sparse_moe_block", "qwen3_moe_mlp"),
+            harmless=("context_length",),
+            unheeded=("sliding_window_size", "layer_norm_epsilon"),
         ),
     },
 )

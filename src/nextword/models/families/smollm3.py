@@ -1,18 +1,28 @@
 """SmolLM3 (https://huggingface.co/blog/smollm3)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
+
+import numpy as np
 
 from nextword.layers import DecoderConfig, RotaryConfig, rotary_scaling
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family, StoredFormat
-from nextword.models.formats.decoder_tables import TRANSFORMERS_IGNORED, transformers_table
+from nextword.models.formats.decoder_tables import (
+    TRANSFORMERS_IGNORED,
+    LayerNames,
+    transformers_table,
+)
+from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.rotary import rotary_arguments
 from nextword.models.formats.transformers import decoder_arguments
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader, transformers_settings
+from nextword.presets.weight_layouts import Transposed
+from nextword.presets.weight_table import Stored
+from nextword.tokenizers import BytePairTokenizer
 
 _KINDS = ("full_attention", "sliding_attention")
 
@@ -102,6 +112,13 @@ class SmolLM3Backbone(Backbone):
         )
 
 
+class SmolLM3Tokenizer(BytePairTokenizer):
+    """SmolLM3's byte-level byte-pair encoding; see `BytePairTokenizer`."""
+
+    default_split = "llama-bpe"
+    role_tokens: ClassVar[Mapping[str, str]] = {"eos_token": "<|end_of_text|>"}
+
+
 class SmolLM3CausalLMPreprocessor(CausalLMPreprocessor):
     """Turns text into the inputs of a `SmolLM3CausalLM`; see `CausalLMPreprocessor`."""
 
@@ -148,6 +165,43 @@ def _layers(config: ConfigReader, num_layers: int) -> dict[str, Any]:
     }
 
 
+_KERAS_LAYER = "layers/smol_lm3_decoder_layer_{i}"
+_KERAS_ATTENTION, _KERAS_MLP = f"{_KERAS_LAYER}/self_attn", f"{_KERAS_LAYER}/mlp"
+_KERAS_NAMES: LayerNames = {
+    "token_embedding": "layers/reversible_embedding",
+    "output_norm": "layers/rms_normalization",
+    "self_attention/query": (f"{_KERAS_ATTENTION}/q_proj", Transposed()),
+    "self_attention/key": (f"{_KERAS_ATTENTION}/k_proj", Transposed()),
+    "self_attention/value": (f"{_KERAS_ATTENTION}/v_proj", Transposed()),
+    "self_attention/attention_output": f"{_KERAS_ATTENTION}/o_proj",
+    "self_attention/frequencies": Stored(f"{_KERAS_ATTENTION}/rotary_embedding/vars/0"),
+    "feed_forward/gate": f"{_KERAS_MLP}/gate_proj",
+    "feed_forward/intermediate": f"{_KERAS_MLP}/up_proj",
+    "feed_forward/feed_forward_output": f"{_KERAS_MLP}/down_proj",
+    "self_attention_norm": f"{_KERAS_LAYER}/input_layernorm",
+    "feed_forward_norm": f"{_KERAS_LAYER}/post_attention_layernorm",
+}
+_KERAS_PATHS = {
+    "token_embedding": "token_embedding",
+    "self_attention/query": "transformer_layer_{i}/self_attn/q_proj",
+    "self_attention/key": "transformer_layer_{i}/self_attn/k_proj",
+    "self_attention/value": "transformer_layer_{i}/self_attn/v_proj",
+    "self_attention/attention_output": "transformer_layer_{i}/self_attn/o_proj",
+    "feed_forward/gate": "transformer_layer_{i}/mlp/gate_proj",
+    "feed_forward/intermediate": "transformer_layer_{i}/mlp/up_proj",
+    "feed_forward/feed_forward_output": "transformer_layer_{i}/mlp/down_proj",
+}
+
+
+def _keras_frequencies(config: DecoderConfig) -> dict[str, np.ndarray]:
+    """Return the frequencies of the rotary embedding, which KerasHub stores in every layer."""
+    assert config.rotary is not None  # noqa: S101  # what the family's description has
+    exponents = np.arange(0, config.head_dim, 2) / config.head_dim
+    frequencies = (config.rotary.theta**-exponents).astype("float32")
+    layers = range(config.num_layers)
+    return {f"transformer_layer_{i}/self_attention/frequencies": frequencies for i in layers}
+
+
 FAMILY = Family(
     task=SmolLM3CausalLM,
     formats={
@@ -156,6 +210,15 @@ FAMILY = Family(
             arguments=_transformers_arguments,
             weights=transformers_table,
             ignored=TRANSFORMERS_IGNORED,
+        ),
+        "keras": keras_format(
+            SmolLM3Backbone,
+            _KERAS_NAMES,
+            KerasClasses(prefix="SmolLM3", module="smollm3", tokenizer_cls=SmolLM3Tokenizer),
+            KerasClasses(prefix="SmolLM", module="smollm3", tokenizer_cls=SmolLM3Tokenizer),
+            paths=_KERAS_PATHS,
+            unheeded={"attention_bias": False, "partial_rotary_factor": 1.0},
+            constants=_keras_frequencies,
         ),
     },
 )

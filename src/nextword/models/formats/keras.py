@@ -13,6 +13,8 @@ import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from nextword.errors import PresetError
 from nextword.layers import DecoderConfig
 from nextword.models.backbone import Backbone
@@ -108,8 +110,9 @@ class KerasFormat(StoredFormat):
         paths: what KerasHub calls the layers, see `LAYER_PATHS`.
         einsum: see `with_scales`.
         harmless: arguments that KerasHub does not have and that change nothing it computes.
-        unheeded: arguments that KerasHub has and does not heed where they are neither None nor
-            their default.
+        unheeded: arguments that KerasHub has and does not heed, and what it computes with where
+            they are not None.
+        constants: values that KerasHub stores as if they were weights, by their paths in `table`.
     """
 
     classes: tuple[KerasClasses, ...]
@@ -119,7 +122,8 @@ class KerasFormat(StoredFormat):
     paths: Mapping[str, str]
     einsum: tuple[str, ...] = ()
     harmless: tuple[str, ...] = ()
-    unheeded: tuple[str, ...] = ()
+    unheeded: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    constants: Callable[[DecoderConfig], Mapping[str, np.ndarray]] = lambda _: {}
 
     def names(self, task: type[Any]) -> dict[str, type]:
         """Return KerasHub's class names, and the classes here that stand for them.
@@ -173,9 +177,9 @@ class KerasFormat(StoredFormat):
                     del arguments[name], described[name]
         ours = {n for n, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
         wrong = [name for name in described if name in ours and name not in self.harmless]
-        for name in self.unheeded:
-            if described[name] not in (None, parameters[name].default):
-                wrong.append(name)
+        wrong += [
+            name for name, used in self.unheeded.items() if described[name] not in (None, used)
+        ]
         return arguments, wrong
 
     def _describes(self, arguments: Mapping[str, Any], config: DecoderConfig) -> bool:
@@ -206,7 +210,8 @@ def keras_format(
     head: Mapping[str, str] | None = None,
     einsum: Iterable[str] = (),
     harmless: Iterable[str] = (),
-    unheeded: Iterable[str] = (),
+    unheeded: Iterable[str] | Mapping[str, Any] = (),
+    constants: Callable[[DecoderConfig], Mapping[str, np.ndarray]] = lambda _: {},
     ignored: Iterable[str] = (),
 ) -> KerasFormat:
     """Return how a family is stored in presets of KerasHub.
@@ -225,7 +230,8 @@ def keras_format(
         head: paths of the linear layers of a model beside its backbone's, in their own file.
         einsum: see `KerasFormat`.
         harmless: see `KerasFormat`.
-        unheeded: see `KerasFormat`.
+        unheeded: see `KerasFormat`; names alone where KerasHub computes with their defaults.
+        constants: see `KerasFormat`.
         ignored: regular expressions of stored tensors that are no weights.
     """
 
@@ -249,6 +255,10 @@ def keras_format(
         in_floats = table(config)
         return with_scales(in_floats, int8_matrices(checkpoint, in_floats), tuple(einsum))
 
+    if not isinstance(unheeded, Mapping):
+        parameters = inspect.signature(backbone_cls.describe).parameters
+        defaults = {name: parameters[name].default for name in unheeded}
+        unheeded = {k: list(v) if isinstance(v, tuple) else v for k, v in defaults.items()}
     stored = head_table(head or {})
     return KerasFormat(
         architectures=tuple(dict.fromkeys(each.name_of("Backbone") for each in classes)),
@@ -264,7 +274,8 @@ def keras_format(
         paths=paths,
         einsum=tuple(einsum),
         harmless=tuple(harmless),
-        unheeded=tuple(unheeded),
+        unheeded=dict(unheeded),
+        constants=constants,
     )
 
 
@@ -308,10 +319,12 @@ def keras_arguments(checkpoint: Checkpoint, backbone_cls: type[Backbone]) -> dic
     arguments = {}
     for name, parameter in inspect.signature(backbone_cls.describe).parameters.items():
         kinds = _kinds(annotations[name])
-        required = {} if parameter.default is inspect.Parameter.empty else {"default": None}
-        value = _reader(config, name, *(kinds - {types.NoneType}))(name, **required)
         # Null is a value of its own where it is not the default: a window of no width.
-        if value is not None or (types.NoneType in kinds and config.is_null(name)):
+        is_null = types.NoneType in kinds and config.is_null(name)
+        is_required = parameter.default is inspect.Parameter.empty and not is_null
+        required = {} if is_required else {"default": None}
+        value = _reader(config, name, *(kinds - {types.NoneType}))(name, **required)
+        if value is not None or is_null:
             arguments[name] = value
     config.check_all_read()
     return arguments
@@ -332,7 +345,9 @@ def _reader(config: ConfigReader, name: str, kind: Any) -> Callable[..., Any]:
         int: config.integer,
         float: config.fraction if _RATE.search(name) else config.number,
         Sequence[bool]: config.booleans,
+        Sequence[int]: functools.partial(config.indices, size=DecoderConfig.MAX_LAYERS),
         Sequence[float]: config.numbers,
+        Sequence[str]: config.strings,
         Mapping[str, Any]: config.mapping,
     }
     return readers[kind]
@@ -411,7 +426,7 @@ def _layouts(config: DecoderConfig, path: str) -> tuple[Layout, ...]:
 
 
 def _variable(name: str, path: str) -> str:
-    layer, _, kind = name.rpartition(".")
+    layer, _, kind = name.rpartition(".") if "." in name else (name, "", "")
     if path.startswith("transformer_layer_0/"):
         layer = _FIRST_LAYER.sub(r"\1/", layer, count=1)
     return layer if "/vars/" in layer else f"{layer}/{_VARIABLES[kind]}"
