@@ -1,0 +1,48 @@
+"""The machine: what it is, and how fast its memory can be read."""
+
+import os
+import platform
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+THREADS = 2
+_BYTES = 2**29  # of each thread; beyond any cache that a share of a server's processor has
+
+
+def read_bandwidth(rounds: int = 5) -> float:
+    """Return the bytes per second at which two threads read memory, the best of some rounds.
+
+    As in STREAM (https://www.cs.virginia.edu/stream/) arrays are far larger than the caches; the
+    operation is a dot product of an array with itself, which reads and writes nothing.
+    """
+    arrays = [np.ones(_BYTES // 4, np.float32) for _ in range(THREADS)]
+    best = 0.0
+    with ThreadPoolExecutor(THREADS) as pool:
+        for _ in range(rounds):
+            started = time.perf_counter()
+            list(pool.map(_read, arrays))
+            best = max(best, THREADS * _BYTES / (time.perf_counter() - started))
+    return best
+
+
+def _read(array: np.ndarray) -> float:
+    # In pieces that stay in the first-level cache neither before nor after.
+    return float(sum(np.dot(piece, piece) for piece in array.reshape(-1, 2**16)))
+
+
+def describe() -> dict[str, Any]:
+    """Return what to say of the machine beside its figures."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = [line.partition(":") for line in cpuinfo.read_text().splitlines()]
+        named = {key.strip(): value.strip() for key, _, value in lines}
+        model = named.get("model name", model)
+        wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile")
+        flags = [flag for flag in wanted if flag in named.get("flags", "").split()]
+        model += f" ({', '.join(flags)})" if flags else ""
+    return {"processor": model, "cores": os.cpu_count(), "python": platform.python_version()}
