@@ -1,7 +1,6 @@
 #include "kernels.h"
 
 #include <atomic>
-#include <cmath>
 #include <cstring>
 #include <vector>
 
@@ -65,32 +64,11 @@ QuantizedRows::QuantizedRows(int64_t num_rows, int64_t inputs)
 }
 
 void QuantizedRows::Quantize(int64_t row, const float* activations) {
-  constexpr float kLargest = 127 * 128;
-  // Adding it and taking it away rounds to the nearest integer, and vectorises.
-  constexpr float kRound = 1.5f * (1 << 23);
   const int64_t groups = inputs_ / kGroup;
-  int16_t* codes = codes_.data() + row * inputs_;
   int8_t* high = halves_.data() + 2 * row * inputs_;
-  int8_t* low = high + inputs_;
   float* scales = factors_.data() + 2 * row * groups;
-  float* sums = scales + groups;
-  for (int64_t g = 0; g < groups; ++g) {
-    const float* group = activations + g * kGroup;
-    float largest = 0;
-    for (int i = 0; i < kGroup; ++i) largest = std::fmax(largest, std::fabs(group[i]));
-    const float inverse = largest > 0 ? kLargest / largest : 0;
-    int32_t sum = 0;
-    for (int i = 0; i < kGroup; ++i) {
-      const int32_t code = static_cast<int32_t>((group[i] * inverse + kRound) - kRound);
-      const int32_t upper = (code + 64) >> 7;
-      codes[g * kGroup + i] = static_cast<int16_t>(code);
-      high[g * kGroup + i] = static_cast<int8_t>(upper);
-      low[g * kGroup + i] = static_cast<int8_t>(code - 128 * upper);
-      sum += code;
-    }
-    scales[g] = largest / kLargest;
-    sums[g] = scales[g] * static_cast<float>(sum);
-  }
+  CurrentKernels().quantize(activations, inputs_, codes_.data() + row * inputs_, high,
+                            high + inputs_, scales, scales + groups);
 }
 
 }  // namespace nextword

@@ -15,6 +15,8 @@ namespace nextword {
 constexpr int64_t kGroup = 32;
 // Outputs whose packed weights lie interleaved, so that one vector load feeds them all.
 constexpr int64_t kTile = 16;
+// How many bytes ahead packed weights are asked for: the processor's own guess comes too late.
+constexpr int64_t kPrefetch = 2048;
 
 // A matrix [outputs, inputs] of unsigned codes, each standing for scale * code + minimum.
 //
@@ -88,26 +90,31 @@ using ActivationKernel = void (*)(ActivationKind kind, const float* gate, const 
 using NormKernel = void (*)(const float* in, int64_t width, bool is_centered, float epsilon,
                             const float* scale, float offset, const float* bias, float* out);
 
-// The attention of one token's queries that share a key/value head.
+// The attention of one query.
 struct AttentionHead {
-  const float* query;  // [queries, key_width]
+  const float* query;  // [key_width]
   const void* keys;    // [capacity, key_width]
   const void* values;  // [capacity, value_width]
-  int64_t queries, key_width, value_width;
+  int64_t key_width, value_width;
   int64_t first, last;  // the positions that are looked at
   float scale;
-  float soft_cap;       // 0 for none
-  const float* slopes;  // ALiBi's, [queries], or null
-  const float* sinks;   // [queries], or null
-  float* scores;        // memory for [queries, last - first]
-  float* out;           // [queries, value_width]
+  float soft_cap;     // 0 for none
+  float slope;        // ALiBi's, 0 for none
+  const float* sink;  // or null
+  float* scores;      // memory for [last - first]
+  float* out;         // [value_width]
 };
 
 using AttentionKernel = void (*)(const AttentionHead& head);
 
+// Quantises one row of activations; see QuantizedRow.
+using QuantizeKernel = void (*)(const float* in, int64_t inputs, int16_t* codes, int8_t* high,
+                                int8_t* low, float* scales, float* sums);
+
 // The kernels of one instruction set.
 struct Kernels {
   const char* name;
+  QuantizeKernel quantize;
   PackedKernel packed;
   FloatKernel<float> float32;
   FloatKernel<BFloat16> bfloat16;

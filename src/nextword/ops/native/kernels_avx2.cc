@@ -45,6 +45,7 @@ void WideTile(const PackedMatrix& weights, const QuantizedRow& row, int64_t tile
     __m256i dots[2][2] = {{_mm256_setzero_si256(), _mm256_setzero_si256()},
                           {_mm256_setzero_si256(), _mm256_setzero_si256()}};
     for (int j = 0; j < kGroup * kBits / 32; ++j) {
+      _mm_prefetch(reinterpret_cast<const char*>(codes) + kPrefetch + 64 * j, _MM_HINT_T0);
       for (int half = 0; half < 2; ++half) {
         const __m256i bytes =
             _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + 64 * j + 32 * half));
@@ -98,9 +99,16 @@ void WidePacked(const PackedMatrix& weights, const QuantizedRow* rows, int64_t n
 
 extern const Kernels kAvx2Kernels;
 const Kernels kAvx2Kernels = {
-    "avx2",                avx2::WidePacked,     avx2::Float<float>,
-    avx2::Float<BFloat16>, avx2::Attend<float>,  avx2::Attend<BFloat16>,
-    avx2::Activate,        avx2::Normalize};
+    "avx2",
+    avx2::Quantize,
+    avx2::WidePacked,
+    avx2::Float<float>,
+    avx2::Float<BFloat16>,
+    avx2::Attend<float>,
+    avx2::Attend<BFloat16>,
+    avx2::Activate,
+    avx2::Normalize,
+};
 
 }  // namespace nextword
 

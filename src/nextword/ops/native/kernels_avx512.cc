@@ -29,6 +29,10 @@ namespace avx512 {
 
 namespace {
 
+inline void Prefetch(const void* address) {
+  _mm_prefetch(static_cast<const char*>(address), _MM_HINT_T0);
+}
+
 inline __m512i Broadcast4(const int8_t* bytes) {
   int32_t word;
   __builtin_memcpy(&word, bytes, 4);
@@ -59,6 +63,7 @@ void PackedTile(const PackedMatrix& weights, const QuantizedRow* rows, int64_t t
     const int64_t start = g * kGroup;
     if constexpr (kBits == 4) {
       for (int j = 0; j < 4; ++j) {
+        Prefetch(codes + kPrefetch + 64 * j);
         const __m512i both = _mm512_loadu_si512(codes + 64 * j);
         const __m512i first = _mm512_and_si512(both, low_half);
         const __m512i second = _mm512_and_si512(_mm512_srli_epi16(both, 4), low_half);
@@ -73,6 +78,7 @@ void PackedTile(const PackedMatrix& weights, const QuantizedRow* rows, int64_t t
       }
     } else {
       for (int j = 0; j < 8; ++j) {
+        Prefetch(codes + kPrefetch + 64 * j);
         const __m512i code = _mm512_loadu_si512(codes + 64 * j);
         for (int r = 0; r < kRows; ++r) {
           high[r] = _mm512_dpbusd_epi32(high[r], code, Broadcast4(rows[r].high + start + 4 * j));
@@ -144,6 +150,7 @@ void FloatBlock(const Weight* weights, int64_t inputs, const float* in, float* o
     __m512 activations[kRows];
     for (int r = 0; r < kRows; ++r) activations[r] = Load(in + r * inputs + i, mask);
     for (int o = 0; o < kOutputs; ++o) {
+      Prefetch(weights + (o + kOutputs) * inputs + i);
       const __m512 weight = Load(weights + o * inputs + i, mask);
       for (int r = 0; r < kRows; ++r) {
         sums[o][r] = _mm512_fmadd_ps(weight, activations[r], sums[o][r]);
@@ -183,9 +190,16 @@ void Float(const Weight* weights, int64_t inputs, const float* in, int64_t num_r
 
 extern const Kernels kAvx512Kernels;
 const Kernels kAvx512Kernels = {
-    "avx512-vnni",    Packed,                 Float<float>,
-    Float<BFloat16>,  avx512::Attend<float>,  avx512::Attend<BFloat16>,
-    avx512::Activate, avx512::Normalize};
+    "avx512-vnni",
+    avx512::Quantize,
+    Packed,
+    Float<float>,
+    Float<BFloat16>,
+    avx512::Attend<float>,
+    avx512::Attend<BFloat16>,
+    avx512::Activate,
+    avx512::Normalize,
+};
 
 }  // namespace nextword
 

@@ -16,8 +16,15 @@ namespace portable {
 
 extern const Kernels kPortableKernels;
 const Kernels kPortableKernels = {
-    "portable",                 portable::Packed,           portable::Float<float>,
-    portable::Float<BFloat16>,  portable::Attend<float>,    portable::Attend<BFloat16>,
-    portable::Activate,         portable::Normalize};
+    "portable",
+    portable::Quantize,
+    portable::Packed,
+    portable::Float<float>,
+    portable::Float<BFloat16>,
+    portable::Attend<float>,
+    portable::Attend<BFloat16>,
+    portable::Activate,
+    portable::Normalize,
+};
 
 }  // namespace nextword

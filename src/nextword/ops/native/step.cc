@@ -394,7 +394,7 @@ class Store : public Operation {
 // Attends from each token's queries to the keys up to its own. Registers out and query; heads, and
 // how many there are of keys and values; widths of a key and of a value; arrays of cached keys and
 // values, of ALiBi's slopes or -1, of sinks or -1; the window or 0. Factors: the scale, and the soft
-// cap or 0. Items are key/value heads of tokens.
+// cap or 0. Items are query heads of tokens.
 class Attend : public Operation {
  public:
   Attend(Integers& in, const float* factors)
@@ -423,10 +423,8 @@ class Attend : public Operation {
     }
     return true;
   }
-  int64_t count() const override { return memory_->tokens * shared_; }
-  int64_t cost() const override {
-    return heads_ / shared_ * longest_ * (key_width_ + value_width_);
-  }
+  int64_t count() const override { return memory_->tokens * heads_; }
+  int64_t cost() const override { return longest_ * (key_width_ + value_width_); }
   void Run(int64_t first, int64_t last) const override {
     const Step& step = memory_->step;
     const Operand& keys = memory_->operand(keys_);
@@ -434,29 +432,27 @@ class Attend : public Operation {
     const bool is_float32 = keys.type == Operand::kFloat32;
     const AttentionKernel kernel =
         is_float32 ? CurrentKernels().attend_float32 : CurrentKernels().attend_bfloat16;
-    const int64_t bytes = is_float32 ? 4 : 2, queries = heads_ / shared_;
+    const int64_t bytes = is_float32 ? 4 : 2;
     thread_local std::vector<float> scores;
-    if (static_cast<int64_t>(scores.size()) < queries * longest_) {
-      scores.resize(queries * step.capacity);
-    }
+    if (static_cast<int64_t>(scores.size()) < longest_) scores.resize(step.capacity);
     for (int64_t item = first; item < last; ++item) {
-      const int64_t token = item / shared_, head = item % shared_, row = token / step.length;
+      const int64_t token = item / heads_, head = item % heads_, row = token / step.length;
       const int64_t end = step.positions[row] + token % step.length + 1;
-      const int64_t at = (row * shared_ + head) * step.capacity * bytes;
-      kernel({memory_->row(query_, token) + head * queries * key_width_,
+      const int64_t shared = row * shared_ + head * shared_ / heads_;
+      const int64_t at = shared * step.capacity * bytes;
+      kernel({memory_->row(query_, token) + head * key_width_,
               static_cast<const char*>(keys.data) + at * key_width_,
               static_cast<const char*>(values.data) + at * value_width_,
-              queries,
               key_width_,
               value_width_,
               window_ > 0 ? std::max<int64_t>(end - window_, 0) : 0,
               end,
               scale_,
               soft_cap_,
-              slopes_ == nullptr ? nullptr : slopes_ + head * queries,
-              sinks_ == nullptr ? nullptr : sinks_ + head * queries,
+              slopes_ == nullptr ? 0 : slopes_[head],
+              sinks_ == nullptr ? nullptr : sinks_ + head,
               scores.data(),
-              memory_->row(out_, token) + head * queries * value_width_});
+              memory_->row(out_, token) + head * value_width_});
     }
   }
 
