@@ -32,7 +32,7 @@ def kernels() -> list[Extension]:
             sources=sorted(map(str, SOURCES.glob("*.cc"))),
             depends=sorted(map(str, [*SOURCES.glob("*.h"), *SOURCES.glob("*.inc")])),
             include_dirs=[str(headers)],
-            extra_compile_args=["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-w", "-Wno-psabi"],
+            extra_compile_args=["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-w"],
             language="c++",
             optional=True,
         )
