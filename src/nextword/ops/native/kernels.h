@@ -90,19 +90,19 @@ using ActivationKernel = void (*)(ActivationKind kind, const float* gate, const 
 using NormKernel = void (*)(const float* in, int64_t width, bool is_centered, float epsilon,
                             const float* scale, float offset, const float* bias, float* out);
 
-// The attention of one query.
+// The attention of some queries that share a key/value head.
 struct AttentionHead {
-  const float* query;  // [key_width]
+  const float* query;  // [queries, key_width]
   const void* keys;    // [capacity, key_width]
   const void* values;  // [capacity, value_width]
-  int64_t key_width, value_width;
+  int64_t queries, key_width, value_width;
   int64_t first, last;  // the positions that are looked at
   float scale;
-  float soft_cap;     // 0 for none
-  float slope;        // ALiBi's, 0 for none
-  const float* sink;  // or null
-  float* scores;      // memory for [last - first]
-  float* out;         // [value_width]
+  float soft_cap;       // 0 for none
+  const float* slopes;  // ALiBi's, [queries], or null
+  const float* sinks;   // [queries], or null
+  float* scores;        // memory for [queries, last - first]
+  float* out;           // [queries, value_width]
 };
 
 using AttentionKernel = void (*)(const AttentionHead& head);

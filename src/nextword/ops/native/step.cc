@@ -15,6 +15,8 @@ namespace {
 // Multiplications that pay for handing over a phase, and for a part of it.
 constexpr int64_t kSmallestPhase = 1 << 13;
 constexpr int64_t kSmallestPart = 1 << 12;
+// Key/value heads of tokens that are enough to keep the threads busy.
+constexpr int64_t kManyItems = 16;
 // Elements of a block of elementwise work.
 constexpr int64_t kBlock = 512;
 
@@ -394,7 +396,7 @@ class Store : public Operation {
 // Attends from each token's queries to the keys up to its own. Registers out and query; heads, and
 // how many there are of keys and values; widths of a key and of a value; arrays of cached keys and
 // values, of ALiBi's slopes or -1, of sinks or -1; the window or 0. Factors: the scale, and the soft
-// cap or 0. Items are query heads of tokens.
+// cap or 0. Items are query heads of tokens, or where there are many, all that share keys.
 class Attend : public Operation {
  public:
   Attend(Integers& in, const float* factors)
@@ -421,10 +423,11 @@ class Attend : public Operation {
     for (int64_t row = 0; row < step.rows; ++row) {
       longest_ = std::max(longest_, step.positions[row] + step.length);
     }
+    queries_ = memory.tokens * shared_ >= kManyItems ? heads_ / shared_ : 1;
     return true;
   }
-  int64_t count() const override { return memory_->tokens * heads_; }
-  int64_t cost() const override { return longest_ * (key_width_ + value_width_); }
+  int64_t count() const override { return memory_->tokens * heads_ / queries_; }
+  int64_t cost() const override { return queries_ * longest_ * (key_width_ + value_width_); }
   void Run(int64_t first, int64_t last) const override {
     const Step& step = memory_->step;
     const Operand& keys = memory_->operand(keys_);
@@ -434,22 +437,25 @@ class Attend : public Operation {
         is_float32 ? CurrentKernels().attend_float32 : CurrentKernels().attend_bfloat16;
     const int64_t bytes = is_float32 ? 4 : 2;
     thread_local std::vector<float> scores;
-    if (static_cast<int64_t>(scores.size()) < longest_) scores.resize(step.capacity);
+    if (static_cast<int64_t>(scores.size()) < queries_ * longest_) {
+      scores.resize(queries_ * step.capacity);
+    }
     for (int64_t item = first; item < last; ++item) {
-      const int64_t token = item / heads_, head = item % heads_, row = token / step.length;
+      const int64_t token = item * queries_ / heads_, head = item * queries_ % heads_;
+      const int64_t row = token / step.length;
       const int64_t end = step.positions[row] + token % step.length + 1;
-      const int64_t shared = row * shared_ + head * shared_ / heads_;
-      const int64_t at = shared * step.capacity * bytes;
+      const int64_t at = (row * shared_ + head * shared_ / heads_) * step.capacity * bytes;
       kernel({memory_->row(query_, token) + head * key_width_,
               static_cast<const char*>(keys.data) + at * key_width_,
               static_cast<const char*>(values.data) + at * value_width_,
+              queries_,
               key_width_,
               value_width_,
               window_ > 0 ? std::max<int64_t>(end - window_, 0) : 0,
               end,
               scale_,
               soft_cap_,
-              slopes_ == nullptr ? 0 : slopes_[head],
+              slopes_ == nullptr ? nullptr : slopes_ + head,
               sinks_ == nullptr ? nullptr : sinks_ + head,
               scores.data(),
               memory_->row(out_, token) + head * value_width_});
@@ -464,6 +470,7 @@ class Attend : public Operation {
   const float* slopes_ = nullptr;
   const float* sinks_ = nullptr;
   int64_t longest_ = 0;
+  int64_t queries_ = 1;
 };
 
 // Registers out, gate, and what is gated or -1; their width; the kind of activation. Factor: the
