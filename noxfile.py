@@ -3,10 +3,13 @@
 `nox -s tests -- tests/samplers -k top_k` passes what follows `--` to pytest.
 """
 
+from pathlib import Path
+
 import nox
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "virtualenv"
+nox.options.sessions = ["lint", "tests"]
 
 CONSTRAINTS = ("-c", "constraints.txt")
 
@@ -34,3 +37,34 @@ def tests(session: nox.Session) -> None:
     # Keras reads and writes a file in the home directory that names a backend.
     environment = {"KERAS_HOME": session.create_tmp(), "KERAS_BACKEND": None}
     session.run("pytest", *session.posargs, env=environment)
+
+
+@nox.session
+def sanitizers(session: nox.Session) -> None:
+    """Run the native kernels' tests under GCC's address and undefined behaviour sanitizers."""
+    session.install(".[jax]", *dependency_group("test"), *CONSTRAINTS)
+    kernels = Path("src/nextword/ops/native")
+    include = "import jax; print(jax.ffi.include_dir())"
+    installed = "import nextword.ops.native as native; print(native.__path__[0])"
+    headers, target = (
+        session.run("python", "-c", code, silent=True).strip() for code in (include, installed)
+    )
+    flags = ["-O1", "-g", "-std=c++17", "-fPIC", "-shared", "-fvisibility=hidden", "-w"]
+    checks = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+    sources = sorted(map(str, kernels.glob("*.cc")))
+    for built in Path(target).glob("_kernels*.so"):
+        built.unlink()
+    output = str(Path(target) / "_kernels.so")
+    command = ["g++", *flags, *checks, "-isystem", headers, "-o", output, *sources]
+    session.run(*command, external=True)
+    libraries = [
+        session.run("g++", f"-print-file-name={name}.so", silent=True, external=True).strip()
+        for name in ("libasan", "libubsan", "libstdc++")
+    ]
+    environment = {
+        "LD_PRELOAD": " ".join(libraries),
+        "ASAN_OPTIONS": "detect_leaks=0",  # Python keeps what it has until its end
+        "KERAS_HOME": session.create_tmp(),
+        "KERAS_BACKEND": "jax",
+    }
+    session.run("pytest", "tests/ops", *session.posargs, env=environment)
