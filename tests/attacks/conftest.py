@@ -1,8 +1,10 @@
 """Two presets that are as they should be, one of each format, to be spoiled."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -10,6 +12,15 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import nextword
 from attacks.faces import FACES, TEXTS
 from trained_tokenizers import CHAT_ML, byte_level_library, save
+
+
+@pytest.fixture(scope="package", autouse=True)
+def no_compilation_cache() -> Iterator[None]:
+    """Keep JAX from writing programs that took it long to compile, which the guard would see."""
+    before = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    yield
+    jax.config.update("jax_enable_compilation_cache", before)
 
 
 @pytest.fixture(scope="session")
