@@ -121,6 +121,13 @@ def q6_k(b):
     return values
 
 
+MXFP4_VALUES = (0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6)
+
+
+def mxfp4(b):
+    return [2.0 ** (b[0] - 127) * MXFP4_VALUES[q] for q in nibbles(b[1:])]
+
+
 # type: (bytes of a block, where its half-precision scales are, its meaning)
 FORMATS = {
     "Q4_0": (18, (0,), q4_0),
@@ -129,6 +136,7 @@ FORMATS = {
     "Q5_1": (24, (0, 2), q5_1),
     "Q8_0": (34, (0,), q8_0),
     "IQ4_NL": (18, (0,), iq4_nl),
+    "MXFP4": (17, (), mxfp4),
     "Q2_K": (84, (80, 82), q2_k),
     "Q3_K": (110, (108,), q3_k),
     "Q4_K": (144, (0, 2), q4_k),
@@ -145,6 +153,8 @@ def random_rows(kind: str, rows: int, blocks: int, seed: int) -> np.ndarray:
     for at in scales:
         values = random.normal(0, 0.05, rows * blocks).astype("<f2")
         data[:, at : at + 2] = values[:, None].view(np.uint8)
+    if kind == "MXFP4":  # whose scales are exponents
+        data[:, 0] = random.integers(117, 127, rows * blocks)
     return data.reshape(rows, blocks * size)
 
 

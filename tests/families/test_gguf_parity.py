@@ -251,7 +251,8 @@ def check_logits(reference: Any, path: Path) -> Any:
     ("changes", "message"),
     [
         ({"llama.rope.scaling.type": "longrope"}, "'rope.scaling.type'.*'longrope'"),
-        ({"llama.expert_count": 8}, "does not know.*expert_count=8"),
+        ({"llama.attention.clamp_kqv": 8.0}, "does not know.*attention.clamp_kqv=8.0"),
+        ({"llama.expert_count": 8}, "lacks the key 'expert_used_count'"),
         ({"llama.rope.dimension_count": 4}, "'rope.dimension_count' .* must be 8"),
         ({"llama.block_count": 2**31}, "'block_count'"),
         (

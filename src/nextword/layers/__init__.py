@@ -16,11 +16,14 @@ from nextword.layers.rotary_config import (
     LinearScaling,
     Llama3Scaling,
     LongRopeScaling,
+    PairScaling,
     RotaryConfig,
     RotaryScaling,
+    YarnScaling,
     rotary_scaling,
     yarn_magnitude,
 )
+from nextword.layers.rotary_embedding import RotaryEmbedding
 from nextword.layers.transformer_layer import TransformerLayer
 
 __all__ = [
@@ -40,12 +43,15 @@ __all__ = [
     "LowRankUpdate",
     "Matrix",
     "Normalization",
+    "PairScaling",
     "PositionEmbedding",
     "RotaryConfig",
+    "RotaryEmbedding",
     "RotaryScaling",
     "TokenEmbedding",
     "TransformerLayer",
     "WeightSource",
+    "YarnScaling",
     "apply_layers",
     "expert_layers",
     "held_as",

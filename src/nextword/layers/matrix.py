@@ -183,6 +183,13 @@ class Matrix:
 
     def merged(self) -> dict[str, np.ndarray]:
         """Return what holds the matrix with its update, by the paths of the variables."""
+        return {
+            f"{self._layer.path}/{self._variable_name(part)}": value
+            for part, value in self.merged_parts().items()
+        }
+
+    def merged_parts(self) -> dict[str, np.ndarray]:
+        """Return what holds the matrix with its update, by the names of the format's parts."""
         if self.update is None:
             parts = {name: _to_numpy(variable) for name, variable in self.variables.items()}
         else:
@@ -190,11 +197,14 @@ class Matrix:
             update = np.float32(self.update.scale) * (b @ a)
             parts = dict(self.form.quantize(self._dequantized() + update))
         return {
-            f"{self._layer.path}/{self._variable_name(part)}": value.astype(
-                self.variables[part].dtype, copy=False
-            )
+            part: value.astype(self.variables[part].dtype, copy=False)
             for part, value in parts.items()
         }
+
+    @property
+    def variable_paths(self) -> list[str]:
+        """The paths of the variables that hold the matrix."""
+        return [f"{self._layer.path}/{self._variable_name(part)}" for part in self.variables]
 
     def _dequantized(self) -> np.ndarray:
         parts = {name: _to_numpy(variable) for name, variable in self.variables.items()}

@@ -1,8 +1,10 @@
 """`CausalLM`: a language model that predicts the next token, and so generates text."""
 
 import math
+import os
 import random
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, overload
 
 import keras
@@ -99,6 +101,34 @@ class CausalLM(Task):
     def quantize(self, mode: str | None = None, config: Any = None, filters: Any = None) -> None:
         super().quantize(mode, config, filters)
         self._engine = Engine(self.backbone)  # the old one's programs hold the weights in floats
+
+    def export_to_gguf(self, path: str | os.PathLike[str], *, dtype: str | None = None) -> None:
+        """Write the model, with its tokenizer, as one GGUF file, which llama.cpp reads, too.
+
+        What LoRA has trained is merged. Norms, biases, what routes tokens to experts and learned
+        positions are stored in float32, as llama.cpp wants them. A matrix whose rows are no
+        multiple of 32 cannot be stored in blocks, and is stored as "f16" instead.
+
+        Args:
+            path: the file. One that is there is replaced.
+            dtype: how matrices are stored: "f32", "f16" or "bf16", or in blocks of 32 that share a
+                scale, "q8_0", "q4_1" (with a minimum for each) or "q4_0". By default each as it is
+                held; one that is held in the blocks that are asked for is not rounded again.
+
+        Raises:
+            PresetError: GGUF cannot store such a model or such a tokenizer, or a weight is too
+                large for the dtype. Nothing is written then.
+            ValueError: there is no such dtype.
+
+        Example:
+        ```python
+        lm.export_to_gguf("model-q8_0.gguf", dtype="q8_0")
+        ```
+        """
+        # Needs the families, and they this.
+        from nextword.models.gguf_export import export_to_gguf
+
+        export_to_gguf(self.backbone, self.preprocessor, Path(path), dtype)
 
     def get_compile_config(self) -> dict[str, Any]:
         return {**super().get_compile_config(), "sampler": samplers.serialize(self.sampler)}

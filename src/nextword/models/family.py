@@ -40,6 +40,10 @@ class StoredFormat:
         arguments: turns an opened checkpoint into the arguments of the family's backbone; raises
             `PresetError` for settings it does not know.
         weights: the table of where each variable is stored.
+        holds: whether a checkpoint of one of these architectures is of the family, where several
+            families share its name.
+        divides_logits: whether the format stores what logits are divided by, instead of what they
+            are multiplied with.
         ignored: regular expressions of stored tensors that are no weights of the backbone.
         head: finds the head of a model of the family's task, None where the checkpoint holds none.
         packed: which matrices of an opened checkpoint stay packed, and how, by their paths.
@@ -48,6 +52,8 @@ class StoredFormat:
     architectures: tuple[str, ...]
     arguments: Callable[[Checkpoint], dict[str, Any]]
     weights: Callable[[Checkpoint, DecoderConfig], WeightTable]
+    holds: Callable[[Checkpoint], bool] = lambda _: True
+    divides_logits: bool = False
     ignored: tuple[str, ...] = ()
     head: "Callable[[Checkpoint, type[Task]], StoredHead | None]" = lambda *_: None
     packed: Callable[[Checkpoint, WeightTable], Mapping[str, WeightFormat]] = lambda *_: {}
@@ -60,10 +66,13 @@ class Family:
     Attributes:
         task: the class of its models; its `backbone_cls` and `preprocessor_cls` are the family's.
         formats: file format name ("transformers", "gguf") to how the family is stored there.
+        written_as: file format name to the architecture of another family, as which the format
+            stores this one, whose models compute the same.
     """
 
     task: "type[Task]"
     formats: Mapping[str, StoredFormat]
+    written_as: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def family_of(part: Any) -> Family:
@@ -103,7 +112,7 @@ def find_family(checkpoint: Checkpoint) -> tuple[Family, StoredFormat]:
         stored = family.formats.get(checkpoint.format)
         if stored is None:
             continue
-        if checkpoint.architecture in stored.architectures:
+        if checkpoint.architecture in stored.architectures and stored.holds(checkpoint):
             return family, stored
         known.extend(stored.architectures)
     raise PresetError(

@@ -5,7 +5,7 @@ nobody asked for: a setting that is silently ignored computes a different model.
 """
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from nextword.errors import PresetError
@@ -203,13 +203,32 @@ def keras_settings(checkpoint: Checkpoint) -> ConfigReader:
 
 def gguf_settings(checkpoint: Checkpoint) -> ConfigReader:
     """Return a reader of the keys that a GGUF file holds under its architecture's name."""
-    prefix = f"{checkpoint.architecture}."
-    settings = {
-        key.removeprefix(prefix): value
-        for key, value in checkpoint.config.items()
-        if key.startswith(prefix)
-    }
+    settings = _WithoutPrefix(checkpoint.config, f"{checkpoint.architecture}.")
     return ConfigReader(settings, name=checkpoint.name)
+
+
+class _WithoutPrefix(Mapping[str, Any]):
+    """The entries of a mapping whose keys have a prefix, without it.
+
+    Args:
+        mapping: looked into whenever an entry is asked for.
+        prefix: what their keys begin with.
+    """
+
+    def __init__(self, mapping: Mapping[str, Any], prefix: str) -> None:
+        self._mapping = mapping
+        self._prefix = prefix
+
+    def __getitem__(self, key: str) -> Any:
+        return self._mapping[f"{self._prefix}{key}"]
+
+    def __iter__(self) -> Iterator[str]:
+        for key in self._mapping:
+            if key.startswith(self._prefix):
+                yield key.removeprefix(self._prefix)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def _is_one_of(value: Any, choices: Collection[Any]) -> bool:

@@ -16,7 +16,8 @@ from nextword.presets.stored_tensors import StoredTensor, StoredTensors
 
 _FLOATS = frozenset({"F32", "F16", "BF16"})
 _QUANTIZED = frozenset(
-    {"Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"}
+    {"Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "MXFP4"}
+    | {"Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"}
 )
 _TOKENIZER = "tokenizer."
 _NOT_IN_FILE = "GGUF."  # how the package's reader names the counts before the first key

@@ -116,10 +116,20 @@ class GroupedFormat:
         return values.reshape(tiles * TILE, groups * GROUP)
 
     def quantize(self, matrix: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the parts with the nearest codes of each group's range; see `WeightFormat`.
+        """Return the parts that `quantized_blocks` stand for; see `WeightFormat`."""
+        return self.from_gguf(self.quantized_blocks(matrix))
+
+    def quantized_blocks(self, matrix: np.ndarray) -> np.ndarray:
+        """Return a matrix in GGUF's blocks, with the nearest codes of each group's range.
 
         With minimums a group's codes span its smallest to its largest value; with a zero point they
         are symmetric around it, and the value of the largest magnitude gets the farthest code.
+
+        Args:
+            matrix: float array of shape `[out, in]`.
+
+        Returns:
+            uint8 array of shape `[out, bytes]`.
         """
         groups = matrix.astype(np.float32).reshape(len(matrix), -1, GROUP)
         levels = 2**self.bits - 1
@@ -137,8 +147,7 @@ class GroupedFormat:
         codes = np.rint((groups - zeros) / steps).clip(0, levels).astype(np.uint8)
         codes = codes[..., :16] | codes[..., 16:] << 4 if self.bits == 4 else codes ^ 128
         head = np.concatenate(parameters, axis=-1).astype("<f2").view(np.uint8)
-        blocks = np.concatenate([head, codes], axis=-1)
-        return self.from_gguf(blocks.reshape(len(matrix), -1))
+        return np.concatenate([head, codes], axis=-1).reshape(len(matrix), -1)
 
     @property
     def _parameters(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from tokenizers import AddedToken
 
 from nextword.errors import PresetError
 from nextword.tokenizers.assets import write_json, write_text
+from nextword.tokenizers.gguf_keys import byte_pair_keys
 from nextword.tokenizers.gguf_vocabulary import GGUFVocabulary
 from nextword.tokenizers.library_engine import LibraryModel
 from nextword.tokenizers.library_models import BytePairModel
@@ -111,6 +112,11 @@ class BytePairTokenizer(LibraryTokenizer):
         write_json(directory / _VOCABULARY, vocabulary)
         lines = (f"{left} {right}\n" for left, right in self._model.merges)
         write_text(directory / _MERGES, "".join(lines))
+
+    def gguf_vocabulary(self) -> dict[str, Any]:
+        if not isinstance(self._model.spelling, self.spellings):
+            return super().gguf_vocabulary()
+        return byte_pair_keys(self._model, self._engine.vocabulary)
 
     @classmethod
     def _from_vocabulary_files(cls, arguments: dict[str, Any], directory: Path) -> Self:

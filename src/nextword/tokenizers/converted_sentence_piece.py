@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nextword.tokenizers.assets import SENTENCE_PIECE_PROTO
+from nextword.tokenizers.gguf_keys import sentence_piece_keys
 from nextword.tokenizers.library_engine import LibraryModel
 from nextword.tokenizers.library_models import BytePairModel
 from nextword.tokenizers.library_tokenizer import LibraryTokenizer
@@ -47,10 +48,19 @@ class ConvertedSentencePieceTokenizer(LibraryTokenizer):
 
     def _save_vocabulary(self, directory: Path) -> None:
         super()._save_vocabulary(directory)
-        control = {self._roles[role] for role in _CONTROL_ROLES if role in self._roles}
-        model = original_model(self._model, self._engine.vocabulary, control)
+        model = self._original_model()
         if model is not None:
             (directory / SENTENCE_PIECE_PROTO).write_bytes(model.serialize())
+
+    def gguf_vocabulary(self) -> dict[str, Any]:
+        model = self._original_model()
+        if model is None:
+            return super().gguf_vocabulary()
+        return sentence_piece_keys(model, self._model.added_tokens)
+
+    def _original_model(self) -> SentencePieceModel | None:
+        control = {self._roles[role] for role in _CONTROL_ROLES if role in self._roles}
+        return original_model(self._model, self._engine.vocabulary, control)
 
 
 def original_model(

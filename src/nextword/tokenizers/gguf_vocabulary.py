@@ -23,9 +23,9 @@ SENTENCE_PIECE_KIND = "llama"
 _MAX_SCORE = 1e38  # of a 32-bit number
 
 # Values of `tokenizer.ggml.token_type`.
-_UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4
+_UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED = 2, 3, 4, 5
 
-_ROLE_KEYS = {
+ROLE_KEYS = {
     "bos_token": "bos_token_id",
     "eos_token": "eos_token_id",
     "unk_token": "unknown_token_id",
@@ -34,7 +34,7 @@ _ROLE_KEYS = {
     "cls_token": "cls_token_id",
     "mask_token": "mask_token_id",
 }
-_END_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
+END_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
 
 
 class _GGUFTokenizer:
@@ -59,12 +59,12 @@ class _GGUFTokenizer:
 
     def roles(self) -> dict[str, str]:
         """Return the tokens that have a role, by role."""
-        ids = {role: self._token_id(key) for role, key in _ROLE_KEYS.items()}
+        ids = {role: self._token_id(key) for role, key in ROLE_KEYS.items()}
         return {role: self._tokens[id] for role, id in ids.items() if id is not None}
 
     def declared_end_token_ids(self) -> list[int]:
         """Return the ids of the tokens that the file says end a text, a turn or a message."""
-        ids = map(self._token_id, _END_KEYS)
+        ids = map(self._token_id, END_KEYS)
         return [id for id in ids if id is not None]
 
     def chat_template(self) -> str | None:
@@ -89,7 +89,7 @@ class _GGUFTokenizer:
 
     def _special_ids(self, types: list[Any]) -> set[int]:
         # Every token with a role is special, whatever the file says of its type.
-        roles = {self._token_id(key) for key in (*_ROLE_KEYS.values(), *_END_KEYS)}
+        roles = {self._token_id(key) for key in (*ROLE_KEYS.values(), *END_KEYS)}
         special = {id for id, type in enumerate(types) if type in (_UNKNOWN, _CONTROL)}
         return special | {id for id in roles if id is not None}
 
@@ -142,6 +142,8 @@ class GGUFVocabulary(_GGUFTokenizer):
         vocabulary = {token: id for id, token in enumerate(self._tokens)}
         if len(vocabulary) != len(self._tokens):
             raise PresetError(f"The vocabulary of {self._name!r} has the same token twice.")
+        types = self._types()  # converters name ids that no token has, and say so
+        vocabulary = {token: id for token, id in vocabulary.items() if types[id] != _UNUSED}
         return BytePairModel(
             vocabulary=vocabulary,
             merges=self._merges(),

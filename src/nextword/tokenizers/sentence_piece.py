@@ -17,6 +17,7 @@ from nextword.tokenizers.assets import (
 )
 from nextword.tokenizers.chat_template import ChatTemplate
 from nextword.tokenizers.converted_sentence_piece import ConvertedSentencePieceTokenizer
+from nextword.tokenizers.gguf_keys import sentence_piece_keys
 from nextword.tokenizers.gguf_vocabulary import GGUFSentencePieces
 from nextword.tokenizers.sentence_piece_engine import SentencePieceEngine
 from nextword.tokenizers.sentence_piece_proto import (
@@ -182,6 +183,9 @@ class SentencePieceTokenizer(Tokenizer):
 
     def _save_vocabulary(self, directory: Path) -> None:
         (directory / SENTENCE_PIECE_PROTO).write_bytes(self._engine.model.data)
+
+    def gguf_vocabulary(self) -> dict[str, Any]:
+        return sentence_piece_keys(self._engine.model, self._engine.added_tokens)
 
     def _further_configuration(self) -> dict[str, Any]:
         flags = ("lstrip", "rstrip", "normalized", "single_word", "special")

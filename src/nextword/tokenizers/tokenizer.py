@@ -7,7 +7,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from nextword.errors import did_you_mean
+from nextword.errors import PresetError, did_you_mean
 from nextword.tokenizers.chat_encoding import encode_chat
 from nextword.tokenizers.chat_template import ChatTemplate
 from nextword.tokenizers.id_checks import check_ids
@@ -58,6 +58,20 @@ class Tokenizer(SavedTokenizer):
         self.chat_template = chat_template
         self.sequence_length = sequence_length
         self.add_bos = self.add_eos = False
+
+    @property
+    def role_ids(self) -> dict[str, int]:
+        """Ids of the tokens that have a role, by role."""
+        ids = {role: self._role_id(role) for role in self._roles}
+        return {role: id for role, id in ids.items() if id is not None}
+
+    def gguf_vocabulary(self) -> dict[str, Any]:
+        """Return the keys by which GGUF describes the vocabulary, without `tokenizer.ggml.`.
+
+        Raises:
+            PresetError: the format has no words for it.
+        """
+        raise PresetError(f"GGUF has no place for the vocabulary of a {type(self).__name__}.")
 
     def _role_id(self, role: str) -> int | None:
         return self.token_to_id(self._roles[role]) if role in self._roles else None

@@ -12,12 +12,14 @@ from nextword.models.formats.decoder_tables import (
     TRANSFORMERS_IGNORED,
     TRANSFORMERS_NAMES,
     decoder_table,
+    interleaved_gguf_table,
     interleaved_rotary,
 )
-from nextword.models.formats.rotary import rotary_arguments
+from nextword.models.formats.gguf import gguf_arguments, gguf_sliding_layers, has_tensor
+from nextword.models.formats.rotary import gguf_scaling, rotary_arguments
 from nextword.models.formats.transformers import decoder_sizes, sliding_layers
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import transformers_settings
+from nextword.presets.config_reader import gguf_settings, transformers_settings
 from nextword.presets.weight_table import WeightTable
 
 
@@ -137,6 +139,22 @@ def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> Weig
     return decoder_table(config, interleaved_rotary(config, TRANSFORMERS_NAMES))
 
 
+def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = gguf_settings(checkpoint)
+    arguments = gguf_arguments(config, checkpoint, norm="layer")
+    arguments |= {
+        "rope_scaling": gguf_scaling(config, checkpoint, arguments.pop("head_dim")),
+        "logit_scale": config.number("logit_scale"),
+        "use_query_key_norm": has_tensor(checkpoint, "blk.0.attn_q_norm.weight"),
+        "tie_word_embeddings": True,
+    }
+    if checkpoint.architecture == "cohere2":
+        arguments["sliding_window"] = config.integer("attention.sliding_window")
+        arguments["sliding_layers"] = gguf_sliding_layers(config, arguments["num_layers"], 4)
+    config.check_all_read()
+    return arguments
+
+
 FAMILY = Family(
     task=CohereCausalLM,
     formats={
@@ -145,6 +163,11 @@ FAMILY = Family(
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=TRANSFORMERS_IGNORED,
+        ),
+        "gguf": StoredFormat(
+            architectures=("command-r", "cohere2"),
+            arguments=_gguf_arguments,
+            weights=interleaved_gguf_table,
         ),
     },
 )

@@ -16,16 +16,24 @@ from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family, StoredFormat
 from nextword.models.formats.decoder_tables import (
+    GGUF_NAMES,
     TRANSFORMERS_EXPERTS,
     TRANSFORMERS_IGNORED,
     TRANSFORMERS_NAMES,
     decoder_table,
 )
-from nextword.models.formats.rotary import KINDS, rotary_section, scaling_settings
+from nextword.models.formats.gguf import gguf_experts, gguf_sizes, has_tensor
+from nextword.models.formats.rotary import KINDS, gguf_scaling, rotary_section, scaling_settings
 from nextword.models.formats.transformers import decoder_arguments
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import ConfigReader, transformers_settings
-from nextword.presets.weight_layouts import HeadAxis, InterleavedRotary, NoHeadAxis, Rows
+from nextword.presets.config_reader import ConfigReader, gguf_settings, transformers_settings
+from nextword.presets.weight_layouts import (
+    HeadAxis,
+    InterleavedRotary,
+    NoHeadAxis,
+    Rows,
+    Transposed,
+)
 from nextword.presets.weight_table import Stored, WeightTable
 
 
@@ -215,40 +223,137 @@ def _experts_arguments(config: ConfigReader, is_first: bool) -> dict[str, Any]:
 
 
 def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+    mlp, attention = "model.layers.{i}.mlp", "model.layers.{i}.self_attn"
+    names = {
+        **TRANSFORMERS_NAMES,
+        **TRANSFORMERS_EXPERTS,
+        "feed_forward/shared/gate": f"{mlp}.shared_experts.gate_proj",
+        "feed_forward/shared/intermediate": f"{mlp}.shared_experts.up_proj",
+        "feed_forward/shared/feed_forward_output": f"{mlp}.shared_experts.down_proj",
+        "feed_forward/choice_bias": Stored(f"{mlp}.gate.e_score_correction_bias"),
+    }
+    parts = {
+        "query": f"{attention}.q_proj",
+        "query_down": f"{attention}.q_a_proj",
+        "query_norm": f"{attention}.q_a_layernorm",
+        "query_up": f"{attention}.q_b_proj",
+        "key_value_down": f"{attention}.kv_a_proj_with_mqa",
+        "key_value_norm": f"{attention}.kv_a_layernorm",
+        "key_value_up": f"{attention}.kv_b_proj",
+    }
+    is_interleaved = checkpoint.config.get("rope_interleave") is not False
+    return _table(config, names, parts, is_interleaved=is_interleaved)
+
+
+def _table(
+    config: DecoderConfig,
+    names: Mapping[str, Any],
+    parts: Mapping[str, str],
+    *,
+    is_interleaved: bool = True,
+) -> WeightTable:
+    """Return the table of where each variable is stored.
+
+    Args:
+        config: the decoder's description.
+        names: what the format calls the layers outside attention.
+        parts: what it calls those of attention.
+        is_interleaved: whether the rotary embedding is of neighbouring pairs.
+    """
     latent, heads = config.latent, config.num_query_heads
     assert latent is not None  # noqa: S101  # what the family's description has
-    attention, mlp = "model.layers.{i}.self_attn", "model.layers.{i}.mlp"
-    is_interleaved = checkpoint.config.get("rope_interleave") is not False
     pairs = (lambda n: (InterleavedRotary(n),)) if is_interleaved else (lambda _: ())
     has_query_latent = latent.query_rank is not None
-    query = f"{attention}.q_b_proj" if has_query_latent else f"{attention}.q_proj"
-    down, rank = f"{attention}.kv_a_proj_with_mqa", latent.key_value_rank
-    expanded, split = f"{attention}.kv_b_proj.weight", HeadAxis(heads)
+    query = parts["query_up" if has_query_latent else "query"]
+    down, rank, split = parts["key_value_down"], latent.key_value_rank, HeadAxis(heads)
     unrotated = Rows(0, latent.unrotated_dim, axis=1)
     rotated = Rows(latent.unrotated_dim, config.head_dim, axis=1)
     values = Rows(latent.unrotated_dim, latent.unrotated_dim + latent.value_dim, axis=1)
-    shared = f"{mlp}.shared_experts"
-    names: dict[str, Any] = TRANSFORMERS_NAMES | TRANSFORMERS_EXPERTS
-    names |= {
+    found: dict[str, Any] = {
+        **names,
         "self_attention/query": (query, split, unrotated, NoHeadAxis(heads)),
         "self_attention/query_rotated": (query, split, rotated, NoHeadAxis(heads), *pairs(heads)),
         "self_attention/key_value_down": (down, Rows(0, rank)),
         "self_attention/key_rotated": (down, Rows(rank, rank + latent.rotated_dim), *pairs(1)),
-        "self_attention/key_value_norm": f"{attention}.kv_a_layernorm",
-        "self_attention/key": Stored(expanded, split, unrotated),
-        "self_attention/value": Stored(expanded, split, values),
-        "feed_forward/shared/gate": f"{shared}.gate_proj",
-        "feed_forward/shared/intermediate": f"{shared}.up_proj",
-        "feed_forward/shared/feed_forward_output": f"{shared}.down_proj",
+        "self_attention/key_value_norm": parts["key_value_norm"],
     }
-    del names["self_attention/query_norm"], names["self_attention/key_norm"]
+    if "key_value_up" in parts:
+        expanded = f"{parts['key_value_up']}.weight"
+        found["self_attention/key"] = Stored(expanded, split, unrotated)
+        found["self_attention/value"] = Stored(expanded, split, values)
+    else:
+        found["self_attention/key"] = Stored(f"{parts['key_up']}.weight", Transposed())
+        found["self_attention/value"] = Stored(f"{parts['value_up']}.weight")
+    del found["self_attention/query_norm"], found["self_attention/key_norm"]
     if has_query_latent:
-        names["self_attention/query_down"] = f"{attention}.q_a_proj"
-        names["self_attention/query_norm"] = f"{attention}.q_a_layernorm"
-    if config.experts and config.experts.choice_bias:
-        bias = Stored(f"{mlp}.gate.e_score_correction_bias")
-        names["feed_forward/choice_bias"] = bias
-    return decoder_table(config, names)
+        found["self_attention/query_down"] = parts["query_down"]
+        found["self_attention/query_norm"] = parts["query_norm"]
+    if not (config.experts and config.experts.choice_bias):
+        del found["feed_forward/choice_bias"]
+    return decoder_table(config, found)
+
+
+_GGUF_PARTS = {
+    "query": "blk.{i}.attn_q",
+    "query_down": "blk.{i}.attn_q_a",
+    "query_norm": "blk.{i}.attn_q_a_norm",
+    "query_up": "blk.{i}.attn_q_b",
+    "key_value_down": "blk.{i}.attn_kv_a_mqa",
+    "key_value_norm": "blk.{i}.attn_kv_a_norm",
+}
+# Older files hold keys and values as one.
+_GGUF_JOINED = {"key_value_up": "blk.{i}.attn_kv_b"}
+_GGUF_APART = {"key_up": "blk.{i}.attn_k_b", "value_up": "blk.{i}.attn_v_b"}
+
+
+def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = gguf_settings(checkpoint)
+    arguments = gguf_sizes(config, checkpoint) | gguf_experts(config)
+    rotated = config.integer("rope.dimension_count")
+    head_dim, value_dim = (
+        config.integer(f"attention.{part}_length_mla", width)
+        for part in ("key", "value")
+        for width in [config.integer(f"attention.{part}_length")]
+    )
+    config.integer("attention.head_count_kv")  # which follows from how keys are stored
+    gating = config.choice("expert_gating_func", [1, 2], 1)
+    arguments |= {
+        "num_heads": config.integer("attention.head_count"),
+        "key_value_rank": config.integer("attention.kv_lora_rank"),
+        "query_rank": config.integer("attention.q_lora_rank", None),
+        "unrotated_head_dim": head_dim - rotated,
+        "rotated_head_dim": rotated,
+        "value_head_dim": value_dim,
+        "shared_expert_intermediate_dim": (
+            config.integer("expert_shared_count") * arguments["moe_intermediate_dim"]
+        ),
+        "num_dense_layers": config.integer("leading_dense_block_count", 0, minimum=0),
+        "router_scoring": "softmax" if gating == 1 else "sigmoid",
+        "norm_top_k_prob": config.boolean("expert_weights_norm", False),
+        "router_scale": config.number("expert_weights_scale", 1.0),
+        "num_expert_groups": config.integer("expert_group_count", 1),
+        "expert_groups_per_token": config.integer("expert_group_used_count", 1),
+        "rope_max_wavelength": config.number("rope.freq_base", 10000.0),
+        "rope_scaling": gguf_scaling(config, checkpoint, rotated),
+        "layer_norm_epsilon": config.number("attention.layer_norm_rms_epsilon"),
+        "tie_word_embeddings": not has_tensor(checkpoint, "output.weight"),
+        "context_length": config.integer("context_length"),
+    }
+    scaling = arguments["rope_scaling"]
+    if scaling is not None and scaling["kind"] == "yarn":
+        weight = config.fraction("rope.scaling.yarn_log_multiplier", 0.0) / 0.1
+        magnitude = yarn_magnitude(scaling["factor"], weight)
+        arguments["attention_scale"] = head_dim**-0.5 * magnitude**2
+        scaling["attention_factor"] = 1.0  # not stored; what the published models have
+    config.check_all_read()
+    return arguments
+
+
+def _gguf_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+    is_joined = has_tensor(checkpoint, "blk.0.attn_kv_b.weight")
+    parts = _GGUF_PARTS | (_GGUF_JOINED if is_joined else _GGUF_APART)
+    names = {**GGUF_NAMES, "feed_forward/choice_bias": Stored("blk.{i}.exp_probs_b.bias")}
+    return _table(config, names, parts)
 
 
 FAMILY = Family(
@@ -260,6 +365,9 @@ FAMILY = Family(
             weights=_transformers_weights,
             # The published V3 has a layer behind its last that predicts one more token.
             ignored=(*TRANSFORMERS_IGNORED, r"model\.layers\.61\..*"),
+        ),
+        "gguf": StoredFormat(
+            architectures=("deepseek2",), arguments=_gguf_arguments, weights=_gguf_weights
         ),
     },
 )

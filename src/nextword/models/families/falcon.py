@@ -213,7 +213,7 @@ def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> Weig
 def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     """Read the models that llama.cpp knows: 7B, 11B and 40B."""
     config = gguf_settings(checkpoint)
-    num_key_value_heads = config.integer("attention.head_count_kv", 1)
+    num_key_value_heads = config.integer("attention.head_count_kv")
     arguments = layer_norm_arguments(config, checkpoint)
     num_heads = arguments.pop("num_heads")
     head_dim = arguments["hidden_dim"] // num_heads

@@ -9,11 +9,11 @@ from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family, StoredFormat
 from nextword.models.formats.decoder_tables import (
-    GGUF_NAMES,
     TRANSFORMERS_IGNORED,
     TRANSFORMERS_NAMES,
     TRANSFORMERS_NORMS_BEHIND,
     decoder_table,
+    shifted_gguf_table,
 )
 from nextword.models.formats.gguf import gguf_arguments
 from nextword.models.formats.keras import KerasClasses, keras_format
@@ -27,7 +27,6 @@ from nextword.models.formats.rotary import rotary_section
 from nextword.models.formats.transformers import decoder_sizes, sliding_layers
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader, gguf_settings, transformers_settings
-from nextword.presets.weight_layouts import Shifted
 from nextword.presets.weight_table import WeightTable
 from nextword.tokenizers import SentencePieceTokenizer
 
@@ -219,15 +218,6 @@ def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     return arguments
 
 
-def _gguf_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
-    norms = {
-        path: (name, Shifted(config.norm_offset))
-        for path, name in GGUF_NAMES.items()
-        if path.endswith("_norm")
-    }
-    return decoder_table(config, {**GGUF_NAMES, **norms})
-
-
 FAMILY = Family(
     task=GemmaCausalLM,
     formats={
@@ -238,7 +228,7 @@ FAMILY = Family(
             ignored=TRANSFORMERS_IGNORED,
         ),
         "gguf": StoredFormat(
-            architectures=("gemma", "gemma2"), arguments=_gguf_arguments, weights=_gguf_weights
+            architectures=("gemma", "gemma2"), arguments=_gguf_arguments, weights=shifted_gguf_table
         ),
         "keras": keras_format(
             GemmaBackbone,

@@ -14,7 +14,9 @@ from nextword.models.formats.decoder_tables import (
     TRANSFORMERS_NAMES,
     TRANSFORMERS_NORMS_BEHIND,
     decoder_table,
+    shifted_gguf_table,
 )
+from nextword.models.formats.gguf import gguf_arguments, gguf_sliding_layers
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_blocks import (
     BLOCK_EINSUM,
@@ -22,10 +24,10 @@ from nextword.models.formats.keras_blocks import (
     block_layouts,
     block_names,
 )
-from nextword.models.formats.rotary import rotary_arguments_by_layer
+from nextword.models.formats.rotary import gguf_scaling, rotary_arguments_by_layer
 from nextword.models.formats.transformers import decoder_sizes, sliding_layers
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import ConfigReader, transformers_settings
+from nextword.presets.config_reader import ConfigReader, gguf_settings, transformers_settings
 from nextword.presets.weight_table import WeightTable
 from nextword.tokenizers import SentencePieceTokenizer, Tokenizer
 
@@ -292,6 +294,28 @@ def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> Weig
 _KERAS_BLOCK = "gemma3_decoder_block"
 
 
+def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = gguf_settings(checkpoint)
+    arguments = gguf_arguments(config, checkpoint)
+    del arguments["tie_word_embeddings"]
+    num_layers = arguments["num_layers"]
+    arguments |= {
+        "image_size": None,
+        # Not stored: of the Gemma 3 models the one with 62 layers differs.
+        "query_head_dim_normalize": num_layers != 62,
+        "use_post_ffw_norm": True,
+        "use_post_attention_norm": True,
+        "final_logit_soft_cap": config.number("final_logit_softcapping", None),
+        "use_sliding_window_attention": True,
+        "sliding_window_size": config.integer("attention.sliding_window"),
+        "sliding_layers": gguf_sliding_layers(config, num_layers, 6),
+        "sliding_rope_max_wavelength": config.number("rope.freq_base_swa", 10000.0),
+        "rope_scaling": gguf_scaling(config, checkpoint, arguments["head_dim"]),
+    }
+    config.check_all_read()
+    return arguments
+
+
 FAMILY = Family(
     task=Gemma3CausalLM,
     formats={
@@ -300,6 +324,9 @@ FAMILY = Family(
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=TRANSFORMERS_IGNORED,
+        ),
+        "gguf": StoredFormat(
+            architectures=("gemma3",), arguments=_gguf_arguments, weights=shifted_gguf_table
         ),
         "keras": keras_format(
             Gemma3Backbone,

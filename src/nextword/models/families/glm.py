@@ -9,16 +9,19 @@ from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family, StoredFormat
 from nextword.models.formats.decoder_tables import (
+    GGUF_NAMES,
     TRANSFORMERS_IGNORED,
     TRANSFORMERS_NAMES,
     decoder_table,
     gate_and_intermediate,
     interleaved_rotary,
+    query_key_value,
 )
-from nextword.models.formats.rotary import rotary_arguments
+from nextword.models.formats.gguf import gguf_arguments, has_tensor
+from nextword.models.formats.rotary import gguf_partial_rotary, rotary_arguments
 from nextword.models.formats.transformers import decoder_arguments
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import transformers_settings
+from nextword.presets.config_reader import gguf_settings, transformers_settings
 from nextword.presets.weight_table import WeightTable
 
 
@@ -108,6 +111,29 @@ def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> Weig
     return decoder_table(config, interleaved_rotary(config, names))
 
 
+def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = gguf_settings(checkpoint)
+    arguments = gguf_arguments(config, checkpoint)
+    arguments |= gguf_partial_rotary(config, checkpoint, arguments["head_dim"])
+    is_fused = checkpoint.architecture == "chatglm"
+    if is_fused:  # whose heads are no wider
+        arguments["head_dim"] = arguments["hidden_dim"] // arguments["num_query_heads"]
+    bias = "blk.0.attn_qkv.bias" if is_fused else "blk.0.attn_q.bias"
+    arguments |= {
+        "use_post_norms": not is_fused,
+        "attention_bias": has_tensor(checkpoint, bias),
+    }
+    config.check_all_read()
+    return arguments
+
+
+def _gguf_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+    names = {**GGUF_NAMES, **gate_and_intermediate(config, "blk.{i}.ffn_up")}
+    if checkpoint.architecture == "chatglm":
+        names |= query_key_value(config, "blk.{i}.attn_qkv")
+    return decoder_table(config, interleaved_rotary(config, names))
+
+
 FAMILY = Family(
     task=GlmCausalLM,
     formats={
@@ -116,6 +142,9 @@ FAMILY = Family(
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=TRANSFORMERS_IGNORED,
+        ),
+        "gguf": StoredFormat(
+            architectures=("glm4", "chatglm"), arguments=_gguf_arguments, weights=_gguf_weights
         ),
     },
 )

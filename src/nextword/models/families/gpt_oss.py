@@ -9,17 +9,19 @@ from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family, StoredFormat
 from nextword.models.formats.decoder_tables import (
+    GGUF_NAMES,
     TRANSFORMERS_IGNORED,
     TRANSFORMERS_NAMES,
     LayerNames,
     decoder_table,
 )
+from nextword.models.formats.gguf import gguf_arguments, gguf_experts, gguf_sliding_layers
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_layers import LAYER_PATHS
-from nextword.models.formats.rotary import rotary_arguments
+from nextword.models.formats.rotary import gguf_scaling, rotary_arguments
 from nextword.models.formats.transformers import decoder_arguments, sliding_layers
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import transformers_settings
+from nextword.presets.config_reader import gguf_settings, transformers_settings
 from nextword.presets.weight_layouts import AlternatingRows, Rows, Transposed
 from nextword.presets.weight_table import Stored, WeightTable
 from nextword.tokenizers import BytePairTokenizer
@@ -211,6 +213,35 @@ def _keras_experts(config: DecoderConfig) -> LayerNames:
     return _experts(config, *(f"{_KERAS_EXPERTS}/vars/{number}" for number in range(4)))
 
 
+def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = gguf_settings(checkpoint)
+    arguments = gguf_arguments(config, checkpoint) | gguf_experts(config)
+    scaling = gguf_scaling(config, checkpoint, arguments["head_dim"])
+    if scaling is not None and scaling["kind"] == "yarn":
+        scaling["whole_pairs"] = False  # not stored; what the published models have
+    arguments |= {
+        "intermediate_dim": arguments["moe_intermediate_dim"],
+        "rope_scaling": scaling,
+        "sliding_window": config.integer("attention.sliding_window"),
+        "sliding_layers": gguf_sliding_layers(config, arguments["num_layers"], 2),
+        "tie_word_embeddings": False,
+    }
+    del arguments["moe_intermediate_dim"]
+    config.check_all_read()
+    return arguments
+
+
+def _gguf_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+    names: dict[str, Any] = GGUF_NAMES | {
+        "self_attention/sinks": Stored("blk.{i}.attn_sinks.weight"),
+        "feed_forward_norm": "blk.{i}.post_attention_norm",
+    }
+    for part in ("expert_gate", "expert_intermediate", "expert_output"):
+        name = GGUF_NAMES[f"feed_forward/{part}"]
+        names[f"feed_forward/{part}_bias"] = Stored(f"{name}.bias")
+    return decoder_table(config, names)
+
+
 FAMILY = Family(
     task=GptOssCausalLM,
     formats={
@@ -219,6 +250,9 @@ FAMILY = Family(
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=TRANSFORMERS_IGNORED,
+        ),
+        "gguf": StoredFormat(
+            architectures=("gpt-oss",), arguments=_gguf_arguments, weights=_gguf_weights
         ),
         "keras": keras_format(
             GptOssBackbone,

@@ -12,11 +12,13 @@ from nextword.models.formats.decoder_tables import (
     TRANSFORMERS_IGNORED,
     TRANSFORMERS_NAMES,
     decoder_table,
+    interleaved_gguf_table,
 )
-from nextword.models.formats.rotary import rotary_arguments
+from nextword.models.formats.gguf import gguf_arguments, has_tensor
+from nextword.models.formats.rotary import GGUF_PAIR_FACTORS, gguf_scaling, rotary_arguments
 from nextword.models.formats.transformers import decoder_arguments
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import transformers_settings
+from nextword.presets.config_reader import gguf_settings, transformers_settings
 from nextword.presets.weight_layouts import Rows
 from nextword.presets.weight_table import WeightTable
 
@@ -151,6 +153,28 @@ def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> Weig
     return decoder_table(config, names)
 
 
+def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = gguf_settings(checkpoint)
+    arguments = gguf_arguments(config, checkpoint)
+    head_dim = arguments["head_dim"]
+    arguments |= {
+        "rope_scaling": gguf_scaling(config, checkpoint, head_dim),
+        "embedding_multiplier": config.number("embedding_scale", 1.0),
+        "attention_multiplier": config.number("attention.scale", head_dim**-0.5),
+        "residual_multiplier": config.number("residual_scale", 1.0),
+        "logits_scaling": config.number("logit_scale"),
+        "attention_bias": has_tensor(checkpoint, "blk.0.attn_q.bias"),
+        "feed_forward_bias": has_tensor(checkpoint, "blk.0.ffn_up.bias"),
+    }
+    if checkpoint.architecture == "granitemoe":
+        arguments["num_experts"] = config.integer("expert_count")
+        arguments["top_k"] = config.integer("expert_used_count")
+        shared = config.integer("expert_shared_feed_forward_length", 0, minimum=0)
+        arguments["shared_intermediate_dim"] = shared or None
+    config.check_all_read()
+    return arguments
+
+
 FAMILY = Family(
     task=GraniteCausalLM,
     formats={
@@ -159,6 +183,13 @@ FAMILY = Family(
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=TRANSFORMERS_IGNORED,
+        ),
+        "gguf": StoredFormat(
+            architectures=("granite", "granitemoe"),
+            arguments=_gguf_arguments,
+            weights=interleaved_gguf_table,
+            divides_logits=True,
+            ignored=(GGUF_PAIR_FACTORS,),
         ),
     },
 )

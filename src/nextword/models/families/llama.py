@@ -9,19 +9,16 @@ from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family, StoredFormat
 from nextword.models.formats.decoder_tables import (
-    GGUF_NAMES,
     TRANSFORMERS_IGNORED,
-    decoder_table,
+    interleaved_gguf_table,
     transformers_table,
 )
-from nextword.models.formats.gguf import gguf_arguments
+from nextword.models.formats.gguf import gguf_arguments, has_experts
 from nextword.models.formats.keras import KerasClasses, decoder_names, keras_format
 from nextword.models.formats.rotary import GGUF_PAIR_FACTORS, gguf_scaling, rotary_arguments
 from nextword.models.formats.transformers import decoder_arguments
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import gguf_settings, transformers_settings
-from nextword.presets.weight_layouts import InterleavedRotary
-from nextword.presets.weight_table import WeightTable
 from nextword.tokenizers import BytePairTokenizer, SentencePieceTokenizer
 
 
@@ -162,14 +159,6 @@ def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     return arguments
 
 
-def _gguf_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
-    names = GGUF_NAMES | {
-        f"self_attention/{path}": (f"blk.{{i}}.attn_{path[0]}", InterleavedRotary(heads))
-        for path, heads in (("query", config.num_query_heads), ("key", config.num_key_value_heads))
-    }
-    return decoder_table(config, names)
-
-
 FAMILY = Family(
     task=LlamaCausalLM,
     formats={
@@ -181,8 +170,9 @@ FAMILY = Family(
         ),
         "gguf": StoredFormat(
             architectures=("llama",),
+            holds=lambda checkpoint: not has_experts(checkpoint),
             arguments=_gguf_arguments,
-            weights=_gguf_weights,
+            weights=interleaved_gguf_table,
             ignored=(GGUF_PAIR_FACTORS,),
         ),
         "keras": keras_format(

@@ -133,6 +133,7 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
 
 FAMILY = Family(
     task=MistralCausalLM,
+    written_as={"gguf": "llama"},
     formats={
         "transformers": StoredFormat(
             architectures=("mistral", "ministral"),

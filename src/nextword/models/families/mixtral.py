@@ -12,13 +12,20 @@ from nextword.models.formats.decoder_tables import (
     TRANSFORMERS_IGNORED,
     TRANSFORMERS_NAMES,
     decoder_table,
+    interleaved_gguf_table,
 )
+from nextword.models.formats.gguf import gguf_arguments, has_experts
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_layers import LAYER_PATHS
-from nextword.models.formats.rotary import factored, rotary_arguments
+from nextword.models.formats.rotary import (
+    GGUF_PAIR_FACTORS,
+    factored,
+    gguf_scaling,
+    rotary_arguments,
+)
 from nextword.models.formats.transformers import decoder_arguments
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import transformers_settings
+from nextword.presets.config_reader import gguf_settings, transformers_settings
 from nextword.presets.weight_table import WeightTable
 from nextword.tokenizers import SentencePieceTokenizer
 
@@ -157,6 +164,18 @@ def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> Weig
     return decoder_table(config, _TRANSFORMERS_NAMES)
 
 
+def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = gguf_settings(checkpoint)
+    arguments = gguf_arguments(config, checkpoint)
+    arguments |= factored(gguf_scaling(config, checkpoint, arguments["head_dim"])) | {
+        "num_experts": config.integer("expert_count"),
+        "top_k": config.integer("expert_used_count"),
+        "sliding_window": None,
+    }
+    config.check_all_read()
+    return arguments
+
+
 FAMILY = Family(
     task=MixtralCausalLM,
     formats={
@@ -165,6 +184,13 @@ FAMILY = Family(
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=TRANSFORMERS_IGNORED,
+        ),
+        "gguf": StoredFormat(
+            architectures=("llama",),
+            holds=has_experts,
+            arguments=_gguf_arguments,
+            weights=interleaved_gguf_table,
+            ignored=(GGUF_PAIR_FACTORS,),
         ),
         "keras": keras_format(
             MixtralBackbone,

@@ -13,11 +13,13 @@ from nextword.models.formats.decoder_tables import (
     TRANSFORMERS_NAMES,
     TRANSFORMERS_NORMS_BEHIND,
     decoder_table,
+    gguf_table,
 )
-from nextword.models.formats.rotary import rotary_arguments, rotary_arguments_by_layer
+from nextword.models.formats.gguf import gguf_arguments, gguf_sliding_layers
+from nextword.models.formats.rotary import gguf_scaling, rotary_arguments, rotary_arguments_by_layer
 from nextword.models.formats.transformers import decoder_arguments, sliding_layers
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import transformers_settings
+from nextword.presets.config_reader import gguf_settings, transformers_settings
 from nextword.presets.weight_table import WeightTable
 
 
@@ -105,6 +107,19 @@ def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> Weig
     return decoder_table(config, TRANSFORMERS_NAMES | TRANSFORMERS_NORMS_BEHIND)
 
 
+def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = gguf_settings(checkpoint)
+    arguments = gguf_arguments(config, checkpoint)
+    arguments |= {
+        "rope_scaling": gguf_scaling(config, checkpoint, arguments.pop("head_dim")),
+        "sliding_window": config.integer("attention.sliding_window", None),
+        "sliding_layers": gguf_sliding_layers(config, arguments["num_layers"], 4),
+        "tie_word_embeddings": False,
+    }
+    config.check_all_read()
+    return arguments
+
+
 FAMILY = Family(
     task=Olmo2CausalLM,
     formats={
@@ -113,6 +128,9 @@ FAMILY = Family(
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=TRANSFORMERS_IGNORED,
+        ),
+        "gguf": StoredFormat(
+            architectures=("olmo2",), arguments=_gguf_arguments, weights=gguf_table
         ),
     },
 )

@@ -12,11 +12,14 @@ from nextword.models.formats.decoder_tables import (
     TRANSFORMERS_IGNORED,
     TRANSFORMERS_NAMES,
     decoder_table,
+    fused_gguf_table,
+    gguf_table,
 )
-from nextword.models.formats.rotary import rotary_arguments
+from nextword.models.formats.gguf import gguf_arguments, has_tensor
+from nextword.models.formats.rotary import gguf_partial_rotary, rotary_arguments
 from nextword.models.formats.transformers import activation, decoder_sizes
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import transformers_settings
+from nextword.presets.config_reader import gguf_settings, transformers_settings
 from nextword.presets.weight_table import WeightTable
 
 
@@ -113,6 +116,20 @@ def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> Weig
     return decoder_table(config, _TRANSFORMERS_NAMES)
 
 
+def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = gguf_settings(checkpoint)
+    arguments = gguf_arguments(config, checkpoint, norm="layer")
+    arguments |= gguf_partial_rotary(config, checkpoint, arguments.pop("head_dim"))
+    arguments["tie_word_embeddings"] = False
+    config.check_all_read()
+    return arguments
+
+
+def _gguf_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+    is_fused = has_tensor(checkpoint, "blk.0.attn_qkv.weight")
+    return (fused_gguf_table if is_fused else gguf_table)(checkpoint, config)
+
+
 FAMILY = Family(
     task=PhiCausalLM,
     formats={
@@ -121,6 +138,9 @@ FAMILY = Family(
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=TRANSFORMERS_IGNORED,
+        ),
+        "gguf": StoredFormat(
+            architectures=("phi2",), arguments=_gguf_arguments, weights=_gguf_weights
         ),
     },
 )

@@ -19,7 +19,12 @@ from nextword.models.formats.decoder_tables import (
 from nextword.models.formats.gguf import gguf_arguments
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_layers import LAYER_PATHS
-from nextword.models.formats.rotary import rotary_section, scaling_settings
+from nextword.models.formats.rotary import (
+    GGUF_LONG_FACTORS,
+    GGUF_SHORT_FACTORS,
+    rotary_section,
+    scaling_settings,
+)
 from nextword.models.formats.transformers import decoder_arguments
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import (
@@ -186,9 +191,6 @@ def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> Weig
     return decoder_table(config, names)
 
 
-_SHORT, _LONG = "rope_factors_short.weight", "rope_factors_long.weight"
-
-
 def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     config = gguf_settings(checkpoint)
     arguments = gguf_arguments(config, checkpoint)
@@ -201,11 +203,11 @@ def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     original = config.integer("rope.scaling.original_context_length", 4096)
     arguments["pretraining_sequence_length"] = original
     magnitude = config.number("rope.scaling.attn_factor", None)
-    if _SHORT in checkpoint.tensor_names():
+    if GGUF_SHORT_FACTORS in checkpoint.tensor_names():
         arguments |= {
             "rope_scaling_type": "su",
-            "rope_scaling_short_factor": checkpoint.tensor(_SHORT).tolist(),
-            "rope_scaling_long_factor": checkpoint.tensor(_LONG).tolist(),
+            "rope_scaling_short_factor": checkpoint.tensor(GGUF_SHORT_FACTORS).tolist(),
+            "rope_scaling_long_factor": checkpoint.tensor(GGUF_LONG_FACTORS).tolist(),
             "rope_attention_factor": magnitude,
         }
     config.check_all_read()
@@ -234,7 +236,7 @@ FAMILY = Family(
             architectures=("phi3",),
             arguments=_gguf_arguments,
             weights=_gguf_weights,
-            ignored=(_SHORT, _LONG),
+            ignored=(GGUF_SHORT_FACTORS, GGUF_LONG_FACTORS),
         ),
         "keras": keras_format(
             Phi3Backbone,

@@ -19,17 +19,19 @@ from nextword.models.formats.decoder_tables import (
     TRANSFORMERS_IGNORED,
     TRANSFORMERS_NAMES,
     decoder_table,
+    gguf_table,
 )
+from nextword.models.formats.gguf import gguf_arguments, gguf_experts, has_tensor
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_experts import bank_layouts, network_names, network_paths
-from nextword.models.formats.rotary import factored, rotary_arguments
+from nextword.models.formats.rotary import factored, gguf_scaling, rotary_arguments
 from nextword.models.formats.transformers import (
     decoder_arguments,
     mixture_arguments,
     optional_sliding_window,
 )
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import transformers_settings
+from nextword.presets.config_reader import gguf_settings, transformers_settings
 from nextword.presets.weight_table import WeightTable
 from nextword.tokenizers import BytePairTokenizer
 
@@ -182,6 +184,20 @@ def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> Weig
     return decoder_table(config, _TRANSFORMERS_NAMES)
 
 
+def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = gguf_settings(checkpoint)
+    arguments = gguf_arguments(config, checkpoint) | gguf_experts(config)
+    arguments |= factored(gguf_scaling(config, checkpoint, arguments.pop("head_dim"))) | {
+        "shared_expert_intermediate_dim": config.integer(
+            "expert_shared_feed_forward_length", arguments["intermediate_dim"]
+        ),
+        "attention_bias": has_tensor(checkpoint, "blk.0.attn_q.bias"),
+        "tie_word_embeddings": False,
+    }
+    config.check_all_read()
+    return arguments
+
+
 FAMILY = Family(
     task=QwenMoeCausalLM,
     formats={
@@ -190,6 +206,9 @@ FAMILY = Family(
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=TRANSFORMERS_IGNORED,
+        ),
+        "gguf": StoredFormat(
+            architectures=("qwen2moe",), arguments=_gguf_arguments, weights=gguf_table
         ),
         "keras": keras_format(
             QwenMoeBackbone,

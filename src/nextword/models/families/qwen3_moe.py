@@ -19,17 +19,19 @@ from nextword.models.formats.decoder_tables import (
     TRANSFORMERS_IGNORED,
     TRANSFORMERS_NAMES,
     decoder_table,
+    gguf_table,
 )
+from nextword.models.formats.gguf import gguf_arguments, gguf_experts
 from nextword.models.formats.keras import KerasClasses, decoder_names, keras_format
 from nextword.models.formats.keras_experts import bank_layouts, network_names, network_paths
-from nextword.models.formats.rotary import factored, rotary_arguments
+from nextword.models.formats.rotary import factored, gguf_scaling, rotary_arguments
 from nextword.models.formats.transformers import (
     decoder_arguments,
     mixture_arguments,
     spelled_integer,
 )
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import transformers_settings
+from nextword.presets.config_reader import gguf_settings, transformers_settings
 from nextword.presets.weight_table import WeightTable
 from nextword.tokenizers import BytePairTokenizer
 
@@ -150,6 +152,18 @@ def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> Weig
     return decoder_table(config, TRANSFORMERS_NAMES | TRANSFORMERS_EXPERTS)
 
 
+def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = gguf_settings(checkpoint)
+    arguments = gguf_arguments(config, checkpoint) | gguf_experts(config)
+    arguments |= factored(gguf_scaling(config, checkpoint, arguments["head_dim"])) | {
+        # Not stored; what the published models have.
+        "norm_top_k_prob": True,
+        "sliding_window_size": None,
+    }
+    config.check_all_read()
+    return arguments
+
+
 FAMILY = Family(
     task=Qwen3MoeCausalLM,
     formats={
@@ -158,6 +172,9 @@ FAMILY = Family(
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=TRANSFORMERS_IGNORED,
+        ),
+        "gguf": StoredFormat(
+            architectures=("qwen3moe",), arguments=_gguf_arguments, weights=gguf_table
         ),
         "keras": keras_format(
             Qwen3MoeBackbone,

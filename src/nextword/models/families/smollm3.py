@@ -13,13 +13,15 @@ from nextword.models.family import Family, StoredFormat
 from nextword.models.formats.decoder_tables import (
     TRANSFORMERS_IGNORED,
     LayerNames,
+    interleaved_gguf_table,
     transformers_table,
 )
+from nextword.models.formats.gguf import gguf_arguments
 from nextword.models.formats.keras import KerasClasses, keras_format
-from nextword.models.formats.rotary import rotary_arguments
+from nextword.models.formats.rotary import gguf_scaling, rotary_arguments
 from nextword.models.formats.transformers import decoder_arguments
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import ConfigReader, transformers_settings
+from nextword.presets.config_reader import ConfigReader, gguf_settings, transformers_settings
 from nextword.presets.weight_layouts import Transposed
 from nextword.presets.weight_table import Stored
 from nextword.tokenizers import BytePairTokenizer
@@ -132,21 +134,27 @@ class SmolLM3CausalLM(CausalLM):
 
 def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     config = transformers_settings(checkpoint)
-    read = decoder_arguments(config, context_length=32768)
-    read |= rotary_arguments(config, read["context_length"], 2e6, default_fraction=1.0)
-    arguments = {
-        "num_attention_heads": read.pop("num_query_heads"),
-        "max_position_embeddings": read.pop("context_length"),
-        "rope_theta": read.pop("rope_max_wavelength"),
+    arguments = decoder_arguments(config, context_length=32768)
+    arguments |= rotary_arguments(config, arguments["context_length"], 2e6, default_fraction=1.0)
+    arguments |= {
         "attention_bias": config.boolean("attention_bias", False),
-        "attention_dropout": 0.0,
         "mlp_bias": config.boolean("mlp_bias", False),
         "tie_word_embeddings": config.boolean("tie_word_embeddings", True),
     }
-    arguments |= _layers(config, read["num_layers"])
+    arguments |= _layers(config, arguments["num_layers"])
     config.skip("pretraining_tp", "max_window_layers")  # of no effect on the result
     config.check_all_read()
-    return read | arguments
+    return _renamed(arguments)
+
+
+def _renamed(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments by the names that this family has for them."""
+    return arguments | {
+        "num_attention_heads": arguments.pop("num_query_heads"),
+        "max_position_embeddings": arguments.pop("context_length"),
+        "rope_theta": arguments.pop("rope_max_wavelength"),
+        "attention_dropout": 0.0,
+    }
 
 
 def _layers(config: ConfigReader, num_layers: int) -> dict[str, Any]:
@@ -202,6 +210,23 @@ def _keras_frequencies(config: DecoderConfig) -> dict[str, np.ndarray]:
     return {f"transformer_layer_{i}/self_attention/frequencies": frequencies for i in layers}
 
 
+def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = gguf_settings(checkpoint)
+    arguments = gguf_arguments(config, checkpoint)
+    num_layers = arguments["num_layers"]
+    arguments |= {
+        "rope_scaling": gguf_scaling(config, checkpoint, arguments["head_dim"]),
+        "partial_rotary_factor": 1.0,
+        "attention_bias": False,
+        "mlp_bias": False,
+        # Not stored; what the published model has.
+        "rope_layer_enabled_list": [(layer + 1) % 4 != 0 for layer in range(num_layers)],
+        "layer_types": [_KINDS[0]] * num_layers,
+    }
+    config.check_all_read()
+    return _renamed(arguments)
+
+
 FAMILY = Family(
     task=SmolLM3CausalLM,
     formats={
@@ -210,6 +235,9 @@ FAMILY = Family(
             arguments=_transformers_arguments,
             weights=transformers_table,
             ignored=TRANSFORMERS_IGNORED,
+        ),
+        "gguf": StoredFormat(
+            architectures=("smollm3",), arguments=_gguf_arguments, weights=interleaved_gguf_table
         ),
         "keras": keras_format(
             SmolLM3Backbone,

@@ -12,11 +12,13 @@ from nextword.models.formats.decoder_tables import (
     TRANSFORMERS_IGNORED,
     TRANSFORMERS_NAMES,
     decoder_table,
+    gguf_table,
 )
-from nextword.models.formats.rotary import rotary_arguments
+from nextword.models.formats.gguf import gguf_arguments, has_tensor
+from nextword.models.formats.rotary import gguf_partial_rotary, rotary_arguments
 from nextword.models.formats.transformers import decoder_sizes
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import transformers_settings
+from nextword.presets.config_reader import gguf_settings, transformers_settings
 from nextword.presets.weight_table import WeightTable
 
 
@@ -113,6 +115,21 @@ def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> Weig
     return decoder_table(config, _TRANSFORMERS_NAMES)
 
 
+def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = gguf_settings(checkpoint)
+    arguments = gguf_arguments(config, checkpoint, norm="layer")
+    arguments |= gguf_partial_rotary(config, checkpoint, arguments.pop("head_dim"))
+    arguments |= {
+        "query_key_value_bias": has_tensor(checkpoint, "blk.0.attn_q.bias"),
+        "use_query_key_norm": has_tensor(checkpoint, "blk.0.attn_q_norm.weight"),
+        "parallel_residual": not has_tensor(checkpoint, "blk.0.ffn_norm.weight"),
+        "tie_word_embeddings": False,
+    }
+    config.skip("use_parallel_residual")  # which converters write wrongly; the norms tell
+    config.check_all_read()
+    return arguments
+
+
 FAMILY = Family(
     task=StableLMCausalLM,
     formats={
@@ -121,6 +138,9 @@ FAMILY = Family(
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=TRANSFORMERS_IGNORED,
+        ),
+        "gguf": StoredFormat(
+            architectures=("stablelm",), arguments=_gguf_arguments, weights=gguf_table
         ),
     },
 )

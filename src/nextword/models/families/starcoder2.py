@@ -12,11 +12,13 @@ from nextword.models.formats.decoder_tables import (
     TRANSFORMERS_IGNORED,
     TRANSFORMERS_NAMES,
     decoder_table,
+    gguf_table,
 )
-from nextword.models.formats.rotary import rotary_arguments
+from nextword.models.formats.gguf import gguf_arguments
+from nextword.models.formats.rotary import gguf_scaling, rotary_arguments
 from nextword.models.formats.transformers import activation, decoder_sizes
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import transformers_settings
+from nextword.presets.config_reader import gguf_settings, transformers_settings
 from nextword.presets.weight_table import WeightTable
 
 
@@ -106,6 +108,14 @@ def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> Weig
     return decoder_table(config, _TRANSFORMERS_NAMES)
 
 
+def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = gguf_settings(checkpoint)
+    arguments = gguf_arguments(config, checkpoint, norm="layer")
+    arguments["rope_scaling"] = gguf_scaling(config, checkpoint, arguments.pop("head_dim"))
+    config.check_all_read()
+    return arguments
+
+
 FAMILY = Family(
     task=Starcoder2CausalLM,
     formats={
@@ -114,6 +124,9 @@ FAMILY = Family(
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=TRANSFORMERS_IGNORED,
+        ),
+        "gguf": StoredFormat(
+            architectures=("starcoder2",), arguments=_gguf_arguments, weights=gguf_table
         ),
     },
 )

@@ -8,7 +8,14 @@ from typing import Any
 
 from nextword.layers import DecoderConfig
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.weight_layouts import InterleavedRotary, Layout, Rows, Transposed
+from nextword.presets.weight_layouts import (
+    HeadAxis,
+    InterleavedRotary,
+    Layout,
+    Rows,
+    Shifted,
+    Transposed,
+)
 from nextword.presets.weight_table import Stored, WeightTable, linear, norm, per_layer
 
 _NETWORK = ("feed_forward/gate", "feed_forward/intermediate", "feed_forward/feed_forward_output")
@@ -79,7 +86,7 @@ DENSE_NAMES = {
 }
 """What families that write `h.{i}` and `dense` call their layers in transformers."""
 
-GGUF_NAMES = {
+GGUF_NAMES: dict[str, Any] = {
     "token_embedding": "token_embd",
     "position_embedding": "position_embd",
     "embedding_norm": "token_embd_norm",
@@ -98,6 +105,14 @@ GGUF_NAMES = {
     "feed_forward/gate": "blk.{i}.ffn_gate",
     "feed_forward/intermediate": "blk.{i}.ffn_up",
     "feed_forward/feed_forward_output": "blk.{i}.ffn_down",
+    "feed_forward/router": "blk.{i}.ffn_gate_inp",
+    "feed_forward/expert_gate": "blk.{i}.ffn_gate_exps",
+    "feed_forward/expert_intermediate": "blk.{i}.ffn_up_exps",
+    "feed_forward/expert_output": "blk.{i}.ffn_down_exps",
+    "feed_forward/shared_gate": ("blk.{i}.ffn_gate_inp_shexp", HeadAxis(1)),
+    "feed_forward/shared/gate": "blk.{i}.ffn_gate_shexp",
+    "feed_forward/shared/intermediate": "blk.{i}.ffn_up_shexp",
+    "feed_forward/shared/feed_forward_output": "blk.{i}.ffn_down_shexp",
 }
 """What GGUF calls the layers of most families."""
 
@@ -115,6 +130,21 @@ def gguf_table(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
 def fused_gguf_table(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
     """Return the same for a family whose query, key and value projections are stored as one."""
     return decoder_table(config, {**GGUF_NAMES, **query_key_value(config, "blk.{i}.attn_qkv")})
+
+
+def interleaved_gguf_table(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+    """Return the same for a family whose rotary embedding is of neighbouring pairs in GGUF."""
+    return decoder_table(config, interleaved_rotary(config, GGUF_NAMES))
+
+
+def shifted_gguf_table(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+    """Return the same for a family whose norms are stored with their offset added."""
+    norms = {
+        path: (name, Shifted(config.norm_offset))
+        for path, name in GGUF_NAMES.items()
+        if path.endswith("_norm")
+    }
+    return decoder_table(config, {**GGUF_NAMES, **norms})
 
 
 def decoder_table(config: DecoderConfig, names: LayerNames, *, prefix: str = "") -> WeightTable:
@@ -251,6 +281,8 @@ def _entries(
     if "/feed_forward/expert_" in path:
         stacked = config.experts.num_experts if config.experts and "*" in name else None
         return {path: Stored(f"{name}.weight", *layouts, stacked=stacked)}
+    if path.endswith("/shared_gate") and not (config.experts and config.experts.shared_gate):
+        return {}
     if "/feed_forward/shared" in path and not (config.experts and config.experts.shared_dim):
         return {}
     return linear(path, name, *layouts, bias=_has_bias(config, path))

@@ -10,6 +10,8 @@ KINDS = ("linear", "dynamic", "llama3", "yarn", "longrope")
 """transformers' names of scalings."""
 GGUF_PAIR_FACTORS = "rope_freqs.weight"
 """GGUF's tensor of what divides the frequency of each rotated pair."""
+GGUF_SHORT_FACTORS, GGUF_LONG_FACTORS = "rope_factors_short.weight", "rope_factors_long.weight"
+"""The same in short and in long texts, where they differ."""
 
 
 def rotary_arguments(
@@ -195,6 +197,30 @@ def gguf_scaling(
         What `nextword.layers.rotary_scaling` takes.
     """
     config.choice("rope.dimension_count", [head_dim], head_dim)
+    return _gguf_scaling(config, checkpoint)
+
+
+def gguf_partial_rotary(
+    config: ConfigReader, checkpoint: Checkpoint, head_dim: int
+) -> dict[str, Any]:
+    """Read the rotary embedding of a GGUF file, in a family that rotates a part of each head.
+
+    Args:
+        config: the model's metadata.
+        checkpoint: the GGUF file, one of whose tensors may be the scaling.
+        head_dim: width of a head.
+
+    Returns:
+        `partial_rotary_factor` and `rope_scaling`.
+    """
+    dimensions = config.integer("rope.dimension_count", head_dim, maximum=head_dim)
+    return {
+        "partial_rotary_factor": dimensions / head_dim,
+        "rope_scaling": _gguf_scaling(config, checkpoint),
+    }
+
+
+def _gguf_scaling(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any] | None:
     if GGUF_PAIR_FACTORS in checkpoint.tensor_names():
         config.choice("rope.scaling.type", ["none"], "none")
         return {"kind": "pairs", "factors": checkpoint.tensor(GGUF_PAIR_FACTORS).tolist()}
@@ -212,4 +238,6 @@ def gguf_scaling(
             "rope.scaling.original_context_length", context_length
         ),
         "attention_factor": yarn_magnitude(factor) * config.number("rope.scaling.attn_factor", 1.0),
+        "fast_turns": config.number("rope.scaling.yarn_beta_fast", 32.0),
+        "slow_turns": config.number("rope.scaling.yarn_beta_slow", 1.0),
     }
