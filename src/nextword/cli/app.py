@@ -7,14 +7,15 @@ import typer
 from typer.core import TyperGroup
 
 from nextword import __version__
-from nextword.cli import chat, console, generate, presets
+from nextword.cli import chat, console, convert, generate, presets
 
 HELP = """\
-Causal language models on this machine: ask one, talk to it, list what is built in.
+Causal language models on this machine: ask one, talk to it, convert it, list what is built in.
 
 [bold]Examples[/bold]
   nextword generate "What is the capital of France?"
   nextword chat --system "You are a patient teacher."
+  nextword convert ./my-preset my-model.gguf --to gguf --dtype q8_0
   nextword presets
 
 NEXTWORD_DEBUG=1 shows the traceback behind an error."""
@@ -75,4 +76,5 @@ def options(
 
 app.command("generate", help=generate.HELP)(generate.generate)
 app.command("chat", help=chat.HELP)(chat.chat)
+app.command("convert", help=convert.HELP)(convert.convert)
 app.command("presets", help=presets.HELP)(presets.presets)
