@@ -5,7 +5,7 @@ import struct
 from collections.abc import Iterable
 from typing import Any
 
-from sentencepiece import SentencePieceTrainer
+from sentencepiece import SentencePieceTrainer, sentencepiece_model_pb2
 
 _IDENTITY = {
     "model_type": "bpe",
@@ -48,6 +48,22 @@ def train(kind: str, training_text: Iterable[str]) -> bytes:
         sentence_iterator=iter(lines), model_writer=model, minloglevel=2, **SETTINGS[kind]
     )
     return model.getvalue()
+
+
+def gguf_data(proto: bytes, **changes: Any) -> dict[str, Any]:
+    """Return the keys that a converter writes for a model."""
+    model = sentencepiece_model_pb2.ModelProto.FromString(proto)
+    data = {
+        "model": "llama",
+        "tokens": [p.piece for p in model.pieces],
+        "scores": [p.score for p in model.pieces],
+        "token_type": [p.type for p in model.pieces],
+        "bos_token_id": model.trainer_spec.bos_id,
+        "eos_token_id": model.trainer_spec.eos_id,
+        "unknown_token_id": model.trainer_spec.unk_id,
+        "add_space_prefix": model.normalizer_spec.add_dummy_prefix,
+    } | changes
+    return {f"tokenizer.ggml.{key}": value for key, value in data.items() if value is not None}
 
 
 def varint(value: int) -> bytes:

@@ -1,6 +1,8 @@
 """Small tokenizers trained on the spot and saved by transformers, which is the oracle for them."""
 
 import json
+from base64 import b64encode
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -96,6 +98,35 @@ def _without_byte_tokens_added(library: Library) -> Library:
         ).__getstate__()
     )
     return Library.from_str(json.dumps(data))
+
+
+def tiktoken_file(tokens: Iterable[bytes]) -> bytes:
+    """Return a file in tiktoken's format with tokens in the order of their ranks."""
+    lines = (b64encode(token) + b" %d\n" % rank for rank, token in enumerate(tokens))
+    return b"".join(lines)
+
+
+def gguf_data(library: Library, **changes: Any) -> dict[str, Any]:
+    """Return the keys that a converter writes for a tokenizer of the `tokenizers` library."""
+    added = library.get_added_tokens_decoder()
+    ids = range(library.get_vocab_size())
+    types = [(3 if added[id].special else 4) if id in added else 1 for id in ids]
+    merges = json.loads(library.to_str())["model"]["merges"]
+    data = {
+        "model": "gpt2",
+        "pre": "qwen2",
+        "tokens": [library.id_to_token(id) for id in ids],
+        "token_type": types,
+        "merges": [" ".join(merge) for merge in merges],
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "padding_token_id": 0,
+        **changes,
+    }
+    return {
+        "tokenizer.chat_template": CHAT_ML,
+        **{f"tokenizer.ggml.{key}": value for key, value in data.items() if value is not None},
+    }
 
 
 def save(library: Library, directory: Path, **special: Any) -> Path:

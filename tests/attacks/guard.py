@@ -44,6 +44,7 @@ _FORBIDDEN = (
 )
 _TEMPORARY = os.path.realpath(tempfile.gettempdir())
 _TESTS = f"pytest-of-{getpass.getuser()}"
+_COMPILES = ("exec", "code.__new__")
 _FILES = ("os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree")
 _IN_OPEN = 0x20
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -62,8 +63,9 @@ _INSTALLED = tuple(
 class _Watch:
     """What has been seen since it was made."""
 
-    def __init__(self, readable: tuple[Path, ...], *, temporary: bool) -> None:
+    def __init__(self, readable: tuple[Path, ...], *, temporary: bool, compiles: bool) -> None:
         self.violations: list[str] = []
+        self._forbidden = tuple(e for e in _FORBIDDEN if not (compiles and e in _COMPILES))
         self._readable = tuple(map(os.path.realpath, readable))
         self._temporary = temporary
 
@@ -75,7 +77,7 @@ class _Watch:
             is_inside = event in ("os.remove", "os.rmdir") and arguments[-1] not in (None, -1)
             wrong = not (is_inside or self._is_temporary(arguments[0]))
         else:
-            wrong = event.startswith(_FORBIDDEN)
+            wrong = event.startswith(self._forbidden)
         if wrong:
             self.violations.append(f"{event}{arguments!r:.500}")
             raise AssertionError(f"forbidden: {self.violations[-1]}")
@@ -107,7 +109,11 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
 
 @contextmanager
 def watched(
-    *readable: Path, bait: Path | None = None, temporary: bool = False, memory: int = MEMORY
+    *readable: Path,
+    bait: Path | None = None,
+    temporary: bool = False,
+    compiles: bool = False,
+    memory: int = MEMORY,
 ) -> Iterator[None]:
     """Fail if what runs inside the block leaves its bounds.
 
@@ -119,6 +125,7 @@ def watched(
         *readable: the preset.
         bait: a directory that nothing, native code included, may open a file in.
         temporary: whether it may have temporary files.
+        compiles: whether it may execute new code, as chat templates become in their sandbox.
         memory: bytes.
     """
     global _active, _is_hooked
@@ -128,7 +135,7 @@ def watched(
     packages = _packages()
     opened = _opened_files(bait) if bait is not None else iter([])
     next(opened, None)
-    watch = _Watch(readable, temporary=temporary)
+    watch = _Watch(readable, temporary=temporary, compiles=compiles)
     start = time.process_time()
     with _limited_memory(memory):
         _active = watch

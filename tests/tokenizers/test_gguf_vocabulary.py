@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nextword.errors import PresetError
 from nextword.presets import open_checkpoint, resolve_preset
 from nextword.tokenizers import BytePairTokenizer, load_tokenizer
-from trained_tokenizers import CHAT_ML, byte_level_library, deterministic
+from trained_tokenizers import byte_level_library, deterministic, gguf_data
 
 VECTORS = json.loads(
     (Path(__file__).parents[1] / "data" / "smollm2_token_vectors.json").read_text(encoding="utf-8")
@@ -52,29 +52,6 @@ def test_chat_of_smollm2(smollm2_tokenizer):
         "<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     )
     assert [id for id in ids if id < 17] == [1, 2, 1, 2, 1]
-
-
-def gguf_data(library, **changes):
-    """Return the keys that a converter writes for a tokenizer of the `tokenizers` library."""
-    added = library.get_added_tokens_decoder()
-    ids = range(library.get_vocab_size())
-    types = [(3 if added[id].special else 4) if id in added else 1 for id in ids]
-    merges = json.loads(library.to_str())["model"]["merges"]
-    data = {
-        "model": "gpt2",
-        "pre": "qwen2",
-        "tokens": [library.id_to_token(id) for id in ids],
-        "token_type": types,
-        "merges": [" ".join(merge) for merge in merges],
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "padding_token_id": 0,
-        **changes,
-    }
-    return {
-        "tokenizer.chat_template": CHAT_ML,
-        **{f"tokenizer.ggml.{key}": value for key, value in data.items() if value is not None},
-    }
 
 
 @pytest.fixture(scope="module")

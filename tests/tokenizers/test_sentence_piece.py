@@ -19,7 +19,7 @@ from nextword.tokenizers import (
     load_tokenizer,
 )
 from nextword.tokenizers.sentence_piece_proto import PieceType
-from sentence_piece_models import SETTINGS, message, piece, train
+from sentence_piece_models import SETTINGS, gguf_data, message, piece, train
 from trained_tokenizers import ATOMS, checkpoint, deterministic
 
 KINDS = list(SETTINGS)
@@ -318,22 +318,6 @@ def test_the_original_of_a_converted_model(front, protos, both, corpus, tmp_path
     loaded = SentencePieceTokenizer.from_assets(ours.get_config(), assets)
     assert loaded.tokenize(corpus) == ours.tokenize(corpus)
     assert loaded.get_config() == {"sequence_length": None, "add_bos": False, "add_eos": False}
-
-
-def gguf_data(proto, **changes):
-    """Return the keys that a converter writes for a model."""
-    model = sentencepiece_model_pb2.ModelProto.FromString(proto)
-    data = {
-        "model": "llama",
-        "tokens": [p.piece for p in model.pieces],
-        "scores": [p.score for p in model.pieces],
-        "token_type": [p.type for p in model.pieces],
-        "bos_token_id": model.trainer_spec.bos_id,
-        "eos_token_id": model.trainer_spec.eos_id,
-        "unknown_token_id": model.trainer_spec.unk_id,
-        "add_space_prefix": model.normalizer_spec.add_dummy_prefix,
-    } | changes
-    return {f"tokenizer.ggml.{key}": value for key, value in data.items() if value is not None}
 
 
 @pytest.mark.parametrize("kind", BYTE_PAIRS)

@@ -17,8 +17,13 @@ from nextword.tokenizers.library_tokenizer import LibraryTokenizer
 from nextword.tokenizers.pre_tokenizers import split_rules
 from nextword.tokenizers.special_tokens import looks_special
 from nextword.tokenizers.spelling import ByteLevelSpelling, Spelling
+from nextword.tokenizers.tiktoken_files import model_from_tiktoken
 from nextword.tokenizers.tokenizer_config import TokenizerConfig
-from nextword.tokenizers.tokenizer_files import model_from_vocabulary_and_merges, rules_of_class
+from nextword.tokenizers.tokenizer_files import (
+    TIKTOKEN_CLASSES,
+    model_from_vocabulary_and_merges,
+    rules_of_class,
+)
 
 _END_OF_TEXT = "<|endoftext|>"
 _VOCABULARY, _MERGES = "vocabulary.json", "merges.txt"
@@ -28,7 +33,7 @@ class BytePairTokenizer(LibraryTokenizer):
     """A tokenizer that joins the pairs of symbols that its merges list.
 
     A checkpoint's tokenizer is made with `from_gguf`, `from_tokenizer_json`,
-    `from_vocabulary_and_merges` or `from_assets`; the constructor is KerasHub's.
+    `from_vocabulary_and_merges`, `from_tiktoken` or `from_assets`; the constructor is KerasHub's.
 
     Args:
         vocabulary: token -> id, or the path of a JSON file with it.
@@ -174,6 +179,43 @@ class BytePairTokenizer(LibraryTokenizer):
         if not config.role_tokens and _END_OF_TEXT in model.vocabulary:
             token = AddedToken(_END_OF_TEXT, special=True, normalized=False)
             config = replace(config, role_tokens={"bos_token": token, "eos_token": token})
+        return cls._configured(model, config, None, name)
+
+    @classmethod
+    def from_tiktoken(
+        cls,
+        path: str | Path,
+        config: TokenizerConfig | None = None,
+        *,
+        split: str | None = None,
+        name: str | None = None,
+    ) -> Self:
+        """Return the tokenizer of a file in tiktoken's format: a token and its rank a line.
+
+        Such files are called `*.tiktoken`, `tiktoken.model` or, as those of SentencePiece,
+        `tokenizer.model`. They hold no special tokens; the files beside them may.
+
+        Args:
+            path: the file, at most 16 MiB.
+            config: what the files beside it say.
+            split: how text is split, a name in `nextword.tokenizers.pre_tokenizers.SPLIT_RULES`.
+                By default the tokenizer class in `config` decides, and where there is none it is
+                "llama3", the way of GPT-4 and Llama 3.
+            name: whose tokenizer it is, for messages. Defaults to the path.
+
+        Raises:
+            PresetError: a file is damaged, or it is not known how the class splits text.
+        """
+        config = config or TokenizerConfig()
+        name = name or str(path)
+        rules = (
+            rules_of_class(config.tokenizer_class, name, TIKTOKEN_CLASSES)
+            if split is None
+            else split_rules(split)
+        )
+        model = model_from_tiktoken(Path(path), rules, name)
+        if config.add_start_token is None:
+            config = replace(config, add_start_token=rules.add_start_token)
         return cls._configured(model, config, None, name)
 
 

@@ -9,6 +9,7 @@ from nextword.tokenizers.byte_pair import BytePairTokenizer
 from nextword.tokenizers.gguf_vocabulary import SENTENCE_PIECE_KIND
 from nextword.tokenizers.library_tokenizer import LibraryTokenizer
 from nextword.tokenizers.sentence_piece import SentencePieceTokenizer
+from nextword.tokenizers.tiktoken_files import is_tiktoken_file
 from nextword.tokenizers.tokenizer import Tokenizer
 from nextword.tokenizers.tokenizer_config import read_tokenizer_config
 from nextword.tokenizers.word_piece import WordPieceTokenizer
@@ -17,6 +18,7 @@ _TOKENIZER = "tokenizer.json"
 _VOCABULARY, _MERGES = "vocab.json", "merges.txt"
 _WORDS = "vocab.txt"
 _SENTENCE_PIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
+_TIKTOKEN = ("tiktoken.model", "qwen.tiktoken")
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
@@ -25,7 +27,8 @@ def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
     Args:
         checkpoint: an open checkpoint. A GGUF file has its tokenizer inside; beside a transformers
             checkpoint there is a tokenizer.json, a vocab.json and a merges.txt, a
-            tokenizer.model or a vocab.txt.
+            tokenizer.model (of SentencePiece or tiktoken), a file in tiktoken's format, or a
+            vocab.txt.
 
     Returns:
         The tokenizer.
@@ -54,15 +57,25 @@ def _from_files(source: PresetSource, generation_config: Any, name: str) -> Toke
         config = read_tokenizer_config(source, generation_config)
         return BytePairTokenizer.from_vocabulary_and_merges(vocabulary, merges, config, name=name)
     for filename in _SENTENCE_PIECE:
-        proto = source.find(filename)
-        if proto is not None:
+        path = source.find(filename)
+        if path is not None:
             config = read_tokenizer_config(source, generation_config)
-            return SentencePieceTokenizer.from_proto(proto, config, name=name)
+            if is_tiktoken_file(path):
+                return BytePairTokenizer.from_tiktoken(path, config, name=name)
+            return SentencePieceTokenizer.from_proto(path, config, name=name)
     words = source.find(_WORDS)
     if words is not None:
         config = read_tokenizer_config(source, generation_config)
         return WordPieceTokenizer.from_vocabulary(words, config, name=name)
+    # A hub's files cannot be listed, those in a directory can.
+    listed = (file for file in source.filenames() or () if file.endswith(".tiktoken"))
+    for filename in (*_TIKTOKEN, *listed):
+        ranks = source.find(filename)
+        if ranks is not None:
+            config = read_tokenizer_config(source, generation_config)
+            return BytePairTokenizer.from_tiktoken(ranks, config, name=name)
     raise PresetError(
         f"Preset {name!r} has no tokenizer: neither {_TOKENIZER!r} nor {_VOCABULARY!r} with "
-        f"{_MERGES!r} nor {_SENTENCE_PIECE[0]!r} nor {_WORDS!r} is there."
+        f"{_MERGES!r} nor {_SENTENCE_PIECE[0]!r} nor {_WORDS!r} nor a file in tiktoken's format is "
+        "there."
     )

@@ -12,7 +12,7 @@ from nextword.presets.file_checks import cannot_read, check_file, not_valid
 from nextword.presets.json_files import read_json
 from nextword.presets.sources import PresetSource
 from nextword.tokenizers.assets import CHAT_TEMPLATE, END_TOKEN_IDS, TOKENIZER_CONFIG
-from nextword.tokenizers.special_tokens import ROLES
+from nextword.tokenizers.special_tokens import ROLES, looks_special
 
 _MAX_TEMPLATE_BYTES = 1 << 20
 _ADDED_TOKENS_FILE = "added_tokens.json"
@@ -78,7 +78,12 @@ class TokenizerConfig:
                 added[id] = token
                 contents[token.content] = id
         following = max((*vocabulary.values(), *added), default=-1) + 1
-        for token in (*self.role_tokens.values(), *self.extra_special_tokens):
+        extra = [
+            token
+            for token in self.extra_special_tokens
+            if not _is_text(added.get(contents.get(token.content, -1)), token.content)
+        ]
+        for token in (*self.role_tokens.values(), *extra):
             known = contents.get(token.content, vocabulary.get(token.content))
             id = following if known is None else known
             following += known is None
@@ -177,6 +182,15 @@ def _added_token(value: Any, name: str) -> AddedToken:
     )
 
 
+def _is_text(added: AddedToken | None, content: str) -> bool:
+    """Whether a token stays text, though a configuration lists it among those without a role.
+
+    transformers lists what it found added to a vocabulary, line ends and HTML tags included, and
+    itself goes by what the vocabulary says of them. That a turn begins is no text, though.
+    """
+    return added is not None and not added.special and not looks_special(content)
+
+
 def _special(token: AddedToken) -> AddedToken:
     return AddedToken(
         token.content,
@@ -233,6 +247,7 @@ def _chat_template(source: PresetSource, config: Mapping[str, Any]) -> str | Non
         return read_text(path, _MAX_TEMPLATE_BYTES)
     template = config.get("chat_template")
     if isinstance(template, list):
-        named = [entry for entry in template if isinstance(entry, dict)]
-        template = {entry.get("name"): entry.get("template") for entry in named}.get("default")
+        named = (entry for entry in template if isinstance(entry, dict))
+        default = (entry for entry in named if entry.get("name") == "default")
+        template = next(default, {}).get("template")
     return template

@@ -29,10 +29,21 @@ _OPTIONS = {
     "ignore_merges": bool,
 }
 
-# How the tokenizer classes of transformers split text, for checkpoints without a tokenizer.json.
-_RULES_OF_CLASSES = {
+# How the tokenizer classes of transformers split text, for checkpoints without a tokenizer.json:
+# classes that read a vocab.json and a merges.txt, ...
+VOCABULARY_CLASSES = {
+    None: "gpt-2",
     "CodeGenTokenizer": "gpt-2",
     "GPT2Tokenizer": "gpt-2",
+    "Qwen2Tokenizer": "qwen2",
+}
+# ... and those that read a file in tiktoken's format.
+TIKTOKEN_CLASSES = {
+    None: "llama3",
+    "LlamaTokenizer": "llama3",
+    "PreTrainedTokenizer": "llama3",
+    "TokenizersBackend": "llama3",
+    "QWenTokenizer": "qwen2",
     "Qwen2Tokenizer": "qwen2",
 }
 
@@ -213,24 +224,27 @@ def model_from_vocabulary_and_merges(
     )
 
 
-def rules_of_class(tokenizer_class: str | None, name: str) -> SplitRules:
+def rules_of_class(
+    tokenizer_class: str | None, name: str, known: Mapping[str | None, str] = VOCABULARY_CLASSES
+) -> SplitRules:
     """Return how a tokenizer class of transformers splits text.
 
     Args:
-        tokenizer_class: the name of the class, GPT-2's where `None`.
+        tokenizer_class: the name of the class, or `None`.
         name: whose tokenizer it is, for messages.
+        known: class -> name of its rules.
 
     Raises:
         PresetError: the class is not known.
     """
-    plain = "GPT2Tokenizer" if tokenizer_class is None else tokenizer_class.removesuffix("Fast")
-    if plain not in _RULES_OF_CLASSES:
+    plain = None if tokenizer_class is None else tokenizer_class.removesuffix("Fast")
+    if plain not in known:
         raise PresetError(
             f"The tokenizer class of {name!r} must be one of "
-            f"{', '.join(map(repr, _RULES_OF_CLASSES))} where there is no tokenizer.json. "
-            f"Received: {plain[:80]!r}."
+            f"{', '.join(map(repr, filter(None, known)))} where there is no tokenizer.json. "
+            f"Received: {str(plain)[:80]!r}."
         )
-    return SPLIT_RULES[_RULES_OF_CLASSES[plain]]
+    return SPLIT_RULES[known[plain]]
 
 
 def _vocabulary(value: Any, name: str) -> dict[str, int]:
