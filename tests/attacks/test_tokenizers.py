@@ -255,6 +255,22 @@ def test_special_tokens_in_a_text_are_text(lm: Any, text: str) -> None:
     assert isinstance(lm.chat([{"role": "user", "content": text}], max_length=64), str)
     # Who wants them parsed says so.
     assert tokenizer.tokenize(END, parse_special=True) == [tokenizer.end_token_id]
+    assert tokenizer.end_token_id in tokenizer.tokenize(text, parse_special=True)
+
+
+def test_special_tokens_in_a_text_are_parsed_for_who_says_so(lm: Any) -> None:
+    preprocessor = type(lm.preprocessor)(lm.preprocessor.tokenizer, sequence_length=16)
+    end = preprocessor.tokenizer.end_token_id
+    assert preprocessor.parse_special is False
+    preprocessor.parse_special = True
+    prompt = preprocessor.generate_preprocess(f"a{END}b")
+    assert prompt["token_ids"].tolist().count(end) == 1
+    _, labels, weights = preprocessor([f"a{END}b"])
+    assert labels[weights].tolist().count(end) == 2
+    # A preset cannot switch it on.
+    assert "parse_special" not in preprocessor.get_config()
+    again = type(preprocessor).from_config(preprocessor.get_config())
+    assert again.parse_special is False
 
 
 @pytest.fixture(scope="module")

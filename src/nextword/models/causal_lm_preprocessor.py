@@ -22,6 +22,12 @@ class CausalLMPreprocessor(Preprocessor):
         add_end_token: whether to put the tokenizer's end token, if it has one, behind a training
             sample.
 
+    Attributes:
+        parse_special: whether text that looks like a special token, for example `<|im_end|>`,
+            becomes that token in prompts and training samples. False, unless it is set: text from
+            outside could change the structure of a prompt. It is not stored, so that no preset
+            can switch it on.
+
     Raises:
         ValueError: `sequence_length` is not a positive integer.
 
@@ -48,6 +54,7 @@ class CausalLMPreprocessor(Preprocessor):
         super().__init__(tokenizer, sequence_length)
         self.add_start_token = add_start_token
         self.add_end_token = add_end_token
+        self.parse_special = False
 
     @classmethod
     def stored_arguments(cls, config: ConfigReader) -> dict[str, Any]:
@@ -116,7 +123,7 @@ class CausalLMPreprocessor(Preprocessor):
         start_token_id = self._start_token_id()
         return [
             frame(ids, start_token_id=start_token_id)
-            for ids in self.tokenizer.tokenize(list(prompts))
+            for ids in self.tokenizer.tokenize(list(prompts), parse_special=self.parse_special)
         ]
 
     def generate_preprocess(
@@ -182,7 +189,7 @@ class CausalLMPreprocessor(Preprocessor):
                 end_token_id=self.tokenizer.end_token_id if self.add_end_token else None,
                 max_length=length,
             )
-            for ids in self.tokenizer.tokenize(texts)
+            for ids in self.tokenizer.tokenize(texts, parse_special=self.parse_special)
         ]
         return pad(rows, length, self._pad_token_id())
 
