@@ -7,7 +7,7 @@ from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import all_families
-from nextword.models.formats.keras import KerasFormat
+from nextword.models.formats.keras import keras_hub_format
 from nextword.models.preprocessor import Preprocessor
 from nextword.models.task import Task
 from nextword.models.text_classifier import TextClassifier
@@ -36,8 +36,7 @@ def _family_classes() -> dict[str, type]:
         task = family.task
         own = (task, task.backbone_cls, task.preprocessor_cls)
         classes |= {cls.__name__: cls for cls in own}
-        stored = family.formats.get("keras")
-        if isinstance(stored, KerasFormat):  # KerasHub has several names for some of them
+        if stored := keras_hub_format(family):  # KerasHub has several names for some of them
             classes |= stored.names(task)
     return classes
 

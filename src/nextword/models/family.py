@@ -65,7 +65,8 @@ class Family:
 
     Attributes:
         task: the class of its models; its `backbone_cls` and `preprocessor_cls` are the family's.
-        formats: file format name ("transformers", "gguf") to how the family is stored there.
+        formats: file format name ("transformers", "gguf", "keras") to how the family is stored
+            there. Without "keras", `all_families` adds "nextword".
         written_as: file format name to the architecture of another family, as which the format
             stores this one, whose models compute the same.
     """
@@ -94,9 +95,13 @@ def family_of(part: Any) -> Family:
 @functools.cache
 def all_families() -> dict[str, Family]:
     """Return every family by the name of its file in `nextword.models.families`."""
+    from nextword.models.formats.own import with_presets  # which needs what families are
+
     package = importlib.import_module("nextword.models.families")
     return {
-        module.name: importlib.import_module(f"{package.__name__}.{module.name}").FAMILY
+        module.name: with_presets(
+            importlib.import_module(f"{package.__name__}.{module.name}").FAMILY
+        )
         for module in pkgutil.iter_modules(package.__path__)
     }
 

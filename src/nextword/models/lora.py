@@ -83,10 +83,10 @@ def weights_without_adapters(backbone: "Backbone") -> dict[str, Any]:
 
 def keras_format_of(backbone: "Backbone") -> "KerasFormat | None":
     """Return how KerasHub stores the family of a backbone, or None where that is not known."""
-    from nextword.models.formats.keras import preset_format  # which needs the backbone
+    from nextword.models.formats.keras import keras_hub_format  # which needs the backbone
 
     try:
-        return preset_format(family_of(backbone))
+        return keras_hub_format(family_of(backbone))
     except PresetError:
         return None
 

@@ -13,7 +13,7 @@ from nextword.errors import PresetError, did_you_mean
 from nextword.layers import WeightSource
 from nextword.models.backbone import Backbone
 from nextword.models.family import Family, StoredFormat, find_family
-from nextword.models.formats.keras import KerasClasses, KerasFormat
+from nextword.models.formats.keras import KerasClasses, PresetFormat, keras_hub_format
 from nextword.models.loading import load_backbone
 from nextword.presets import resolve_preset
 from nextword.presets.checkpoint import Checkpoint, open_checkpoint
@@ -94,7 +94,7 @@ class OpenedPreset:
         if path is None:
             return {}
         serialized = read_serialized(path)
-        kinds = [classes.kind_of(serialized.class_name, task) for classes in self._keras_classes()]
+        kinds = [classes.kind_of(serialized, task) for classes in self._keras_classes()]
         if f"{task.kind}Preprocessor" not in kinds:
             return {}
         config = ConfigReader(serialized.config, name=f"{PREPROCESSOR} of {source.name}")
@@ -150,18 +150,18 @@ class OpenedPreset:
             PresetError: it has not.
         """
         size = tokenizer.vocabulary_size()
-        if self.checkpoint.format == "keras" and size > backbone.config.vocabulary_size:
+        if self._keras_source() is not None and size > backbone.config.vocabulary_size:
             raise PresetError(
                 f"The tokenizer of {self.checkpoint.name} must have at most the "
                 f"{backbone.config.vocabulary_size} tokens of the model. Received: {size} tokens."
             )
 
     def _keras_classes(self) -> tuple[KerasClasses, ...]:
-        assert isinstance(self.stored, KerasFormat)  # noqa: S101  # the format is "keras"
+        assert isinstance(self.stored, PresetFormat)  # noqa: S101  # there is a source
         return self.stored.classes
 
     def _keras_source(self) -> PresetSource | None:
-        if self.checkpoint.format != "keras":
+        if not isinstance(self.stored, PresetFormat):
             return None
         checkpoint: Any = self.checkpoint
         source: PresetSource = checkpoint.source
@@ -215,8 +215,8 @@ def tokenizer_from_preset(preset: Any, cls: type[Tokenizer], **kwargs: Any) -> T
         checkpoint.close()
     # What is loaded from other formats than KerasHub's is of the kind, but not of the family's
     # class, whose rules it has from its files.
-    keras_format = family.formats.get("keras")
-    known = keras_format.classes if isinstance(keras_format, KerasFormat) else ()
+    keras_format = keras_hub_format(family)
+    known = keras_format.classes if keras_format else ()
     if not isinstance(tokenizer, cls) and cls not in [each.tokenizer_cls for each in known]:
         raise PresetError(
             f"{checkpoint.name} holds a {type(tokenizer).__name__}, which is no {cls.__name__}. "
@@ -273,7 +273,8 @@ def _keras_tokenizer(source: PresetSource, known: tuple[KerasClasses, ...]) -> T
             "`preprocessor=None` to load the model without one."
         )
     serialized = read_serialized(path)
-    by_name = {classes.name_of("Tokenizer"): classes for classes in known}
+    own = [classes for classes in known if classes.package == serialized.package]
+    by_name = {classes.name_of("Tokenizer"): classes for classes in own}
     classes = by_name.get(serialized.class_name)
     if classes is None or classes.tokenizer_cls is None:
         raise PresetError(

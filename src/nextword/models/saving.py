@@ -1,4 +1,4 @@
-"""Save models, backbones and preprocessors as presets that KerasHub opens, too."""
+"""Save models, backbones and preprocessors as presets, which KerasHub opens where it can."""
 
 import datetime
 import math
@@ -22,7 +22,7 @@ from nextword.models.formats.keras_objects import (
     serialized_task,
     serialized_tokenizer,
 )
-from nextword.models.formats.keras_quantization import check_modes, with_scales
+from nextword.models.formats.keras_quantization import check_modes
 from nextword.models.lora import weights_without_adapters
 from nextword.models.matrices import matrices, modes
 from nextword.models.task_weights import as_array
@@ -31,6 +31,7 @@ from nextword.presets.keras import GIGABYTE, SHARD_INDEX, TASK_WEIGHTS, WEIGHTS,
 from nextword.presets.keras_config import (
     CONFIG,
     METADATA,
+    NEXTWORD,
     PREPROCESSOR,
     TASK,
     TOKENIZER,
@@ -131,8 +132,7 @@ class PresetWriter:
         constants = self._stored.constants(backbone.config)
         variables = {**weights_without_adapters(backbone), **constants}
         merged = matrices(backbone)
-        table = self._stored.table(backbone.config)
-        table = with_scales(table, modes(backbone), self._stored.einsum)
+        table = self._stored.table_of(backbone)
         if unknown := variables.keys() ^ table.keys():
             raise PresetError(f"A preset has no place for the variable {min(unknown)!r}.")
         sizes: dict[str, int] = {}
@@ -159,6 +159,8 @@ class PresetWriter:
         assets.mkdir(parents=True)
         preprocessor.tokenizer.save_assets(assets)
         known = self._classes.tokenizer_cls
+        if self._classes.package == NEXTWORD:
+            return  # KerasHub does not have the model at all
         if known is None or not all((assets / name).is_file() for name in known.asset_files):
             warnings.warn(
                 f"KerasHub's {self._classes.name_of('Tokenizer')} is of another kind than the "
@@ -201,7 +203,7 @@ class PresetWriter:
             except PresetError:
                 yield f"holds a {name} that is not KerasHub's"
                 return
-            if self._classes.kind_of(other.class_name, self._task_cls) != self._kinds[name]:
+            if self._classes.kind_of(other, self._task_cls) != self._kinds[name]:
                 yield f"holds a {other.class_name}"
             if name == CONFIG and self._differs(other):
                 yield f"holds a {other.class_name} of another configuration"

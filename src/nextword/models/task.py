@@ -118,6 +118,8 @@ class Task(PipelineModel):
     ) -> None:
         """Save the model as a preset, which `from_preset` loads, and KerasHub's, too.
 
+        Models that KerasHub does not have are kept in the same files, for nextword alone.
+
         The directory changes as a whole when everything is written, or not at all.
 
         Args:

@@ -21,9 +21,10 @@ class Checkpoint(Protocol):
     Opening a checkpoint reads configuration and headers; a tensor is read when it is asked for.
 
     Attributes:
-        format: the file format, "transformers", "keras" or "gguf".
+        format: the file format, "transformers", "keras", "nextword" or "gguf".
         architecture: what the format calls the architecture: `model_type` of config.json,
-            the backbone's class name in a KerasHub preset, `general.architecture` of GGUF.
+            the backbone's class name in a preset of KerasHub or ours, and of GGUF
+            `general.architecture`.
         name: what to call the checkpoint in messages.
         config: config.json (of KerasHub its "config"), or the keys and values of a GGUF file but
             for its tokenizer. Not checked: whoever reads a value decides what it may be.

@@ -1,4 +1,7 @@
-"""Presets of KerasHub: config.json with a registered class name, and weights in HDF5 files."""
+"""Presets of KerasHub: config.json with a registered class name, and weights in HDF5 files.
+
+Families that KerasHub does not have are kept in the same files, in the format "nextword".
+"""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,7 +13,7 @@ from nextword.errors import PresetError
 from nextword.presets.h5_files import read_h5_header, write_h5_files
 from nextword.presets.handles import show
 from nextword.presets.json_files import read_json
-from nextword.presets.keras_config import CONFIG, read_serialized, write_json
+from nextword.presets.keras_config import CONFIG, KERAS_HUB, read_serialized, write_json
 from nextword.presets.stored_tensors import FLOATS, StoredTensor, StoredTensors
 
 if TYPE_CHECKING:
@@ -36,7 +39,7 @@ class KerasCheckpoint(StoredTensors):
             the checkpoint has no tensors.
 
     Attributes:
-        format: `"keras"`.
+        format: `"keras"`, or `"nextword"` for a class of nextword.
         source: as given.
         architecture: the backbone's class name, such as `"GPT2Backbone"`.
         config: the arguments of the backbone's constructor, unchecked. Nothing that the file names
@@ -47,11 +50,10 @@ class KerasCheckpoint(StoredTensors):
             quantised otherwise than to int8.
     """
 
-    format = "keras"
-
     def __init__(self, source: "PresetSource", *, weights: bool = True) -> None:
         self.source = source
         backbone = read_serialized(source.path(CONFIG))
+        self.format = "keras" if backbone.package == KERAS_HUB else "nextword"
         self.architecture = backbone.class_name
         self.config: Mapping[str, Any] = backbone.config
         self._is_quantized = False

@@ -21,8 +21,11 @@ PREPROCESSOR = "preprocessor.json"
 TOKENIZER = "tokenizer.json"
 METADATA = "metadata.json"
 
-# What the library was called until 2024, and what it is called now.
-_REGISTERED = re.compile(r"keras_(?:hub|nlp)>([A-Za-z_][A-Za-z0-9_]{0,99})")
+KERAS_HUB = "keras_hub"
+NEXTWORD = "nextword"
+# What KerasHub was called until 2024, and what it is called now.
+_PACKAGES = {"keras_nlp": KERAS_HUB, KERAS_HUB: KERAS_HUB, NEXTWORD: NEXTWORD}
+_REGISTERED = re.compile(rf"({'|'.join(_PACKAGES)})>([A-Za-z_][A-Za-z0-9_]{{0,99}})")
 
 
 @dataclass(frozen=True)
@@ -30,24 +33,26 @@ class SerializedObject:
     """A class and the arguments of its constructor, as Keras serializes an object.
 
     Attributes:
-        class_name: the class's name, as KerasHub registers it.
+        class_name: the class's name, as it is registered.
         config: the arguments.
+        package: whose class it is: `KERAS_HUB` or `NEXTWORD`.
     """
 
     class_name: str
     config: Mapping[str, Any]
+    package: str = KERAS_HUB
 
     def to_json(self, module: str) -> dict[str, Any]:
         """Return the object as KerasHub writes it.
 
         Args:
-            module: the module of KerasHub that the class is defined in.
+            module: the module that the class is defined in.
         """
         return {
             "module": module,
             "class_name": self.class_name,
             "config": dict(self.config),
-            "registered_name": f"keras_hub>{self.class_name}",
+            "registered_name": f"{self.package}>{self.class_name}",
         }
 
 
@@ -55,7 +60,7 @@ def read_serialized(path: Path) -> SerializedObject:
     """Read a file that holds one serialized object.
 
     Raises:
-        PresetError: it does not, or the object is not of a class of KerasHub.
+        PresetError: it does not, or the object is of another library's class.
     """
     return parse_serialized(read_json(path), name=str(path))
 
@@ -68,7 +73,7 @@ def parse_serialized(value: Any, *, name: str) -> SerializedObject:
         name: where it is from, for messages.
 
     Raises:
-        PresetError: it is no serialized object, or not of a class of KerasHub.
+        PresetError: it is no serialized object, or of another library's class.
     """
     registered = value.get("registered_name") if isinstance(value, Mapping) else None
     match = _REGISTERED.fullmatch(registered) if isinstance(registered, str) else None
@@ -80,7 +85,7 @@ def parse_serialized(value: Any, *, name: str) -> SerializedObject:
     config = value.get("config")
     if not isinstance(config, Mapping):
         raise PresetError(f"{show(name)} must have a 'config', an object.")
-    return SerializedObject(match[1], config)
+    return SerializedObject(match[2], config, _PACKAGES[match[1]])
 
 
 def serialized_dtype(name: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # What the hub calls the library that reads each file format, and what people call the format.
 _FORMATS = {
     "keras": ("keras-hub", "a KerasHub preset"),
+    "nextword": ("nextword", "a preset of nextword"),
     "transformers": ("transformers", "a checkpoint of transformers"),
 }
 # What the hub calls the purposes of models.
@@ -42,7 +43,7 @@ class ModelCard:
     """What a model card says of a model.
 
     Attributes:
-        format: the file format, "keras" or "transformers".
+        format: the file format, "keras", "nextword" or "transformers".
         kind: the class, without its family, that loads the whole model.
         architecture: what the format calls the architecture.
         parameters: the number of elements of the stored tensors.
@@ -94,7 +95,7 @@ class ModelCard:
 
 
 def _kind(source: "PresetSource", checkpoint: "Checkpoint") -> str:
-    if checkpoint.format != "keras":
+    if checkpoint.format == "transformers":
         return "CausalLM"
     task = source.find(TASK)
     class_name = "" if task is None else read_serialized(task).class_name

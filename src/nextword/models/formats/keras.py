@@ -4,27 +4,30 @@ A family gives the paths of its layers in KerasHub's weight file. Which variable
 they are laid out, and what the constructor's arguments may be, follows from the decoder.
 """
 
+import abc
 import dataclasses
-import functools
 import inspect
 import re
-import types
-import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from nextword.errors import PresetError
 from nextword.layers import DecoderConfig
 from nextword.models.backbone import Backbone
 from nextword.models.family import Family, StoredFormat, all_families
 from nextword.models.formats.decoder_tables import LayerNames, decoder_table
+from nextword.models.formats.keras_arguments import keras_arguments
 from nextword.models.formats.keras_head import NO_WEIGHTS, head_table, stored_head
 from nextword.models.formats.keras_layers import LAYER_PATHS
-from nextword.models.formats.keras_quantization import int8_matrices, with_scales
+from nextword.models.formats.keras_quantization import (
+    int8_matrices,
+    serialized_backbone_dtype,
+    with_scales,
+)
+from nextword.models.matrices import modes
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import ConfigReader, keras_settings
+from nextword.presets.keras_config import KERAS_HUB, NEXTWORD, SerializedObject
 from nextword.presets.weight_layouts import JoinedHeads, Layout, SplitHeads, Transposed
 from nextword.presets.weight_table import Stored, WeightTable
 from nextword.tokenizers import Tokenizer
@@ -48,8 +51,6 @@ _HEAD = "token_embedding/reverse_embeddings"
 _FIRST_LAYER = re.compile(r"(layers/\w+)_0/")
 _VARIABLES = {"weight": "vars/0", "bias": "vars/1"}
 _WORD_BEGINS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-# Arguments that may be 0, as other numbers may not.
-_RATE = re.compile("dropout|noise|coef")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,7 @@ class KerasClasses:
         tokenizer_cls: what their tokenizer is here; None where it is of no known kind.
         tokenizer_name: the name of their tokenizer where it is not `<prefix>Tokenizer`.
         tokenizer_roles: arguments of their tokenizer that name its tokens with a role.
+        package: whose classes they are, see `SerializedObject`.
     """
 
     prefix: str
@@ -70,6 +72,7 @@ class KerasClasses:
     tokenizer_cls: type[Tokenizer] | None = None
     tokenizer_name: str | None = None
     tokenizer_roles: tuple[str, ...] = ()
+    package: str = KERAS_HUB
 
     def name_of(self, kind: str) -> str:
         """Return the name of a class, such as that of the kind "CausalLM"."""
@@ -77,53 +80,96 @@ class KerasClasses:
             return self.tokenizer_name
         return f"{self.prefix}{kind}"
 
-    def kind_of(self, class_name: str, task: type[Any]) -> str | None:
-        """Return the kind of a class, in the words of today; None where it is another model's.
+    def kind_of(self, serialized: SerializedObject, task: type[Any]) -> str | None:
+        """Return the kind of an object, in the words of today; None where it is another model's.
 
         Args:
-            class_name: the class's name, perhaps from an old preset.
+            serialized: the object, perhaps from an old preset.
             task: the family's task class, which knows what its kind was called.
         """
-        if class_name == self.name_of("Tokenizer"):
-            return "Tokenizer"
-        if not class_name.startswith(self.prefix):
+        if serialized.package != self.package:
             return None
-        kind = class_name.removeprefix(self.prefix)
+        if serialized.class_name == self.name_of("Tokenizer"):
+            return "Tokenizer"
+        if not serialized.class_name.startswith(self.prefix):
+            return None
+        kind = serialized.class_name.removeprefix(self.prefix)
         return task.former_kinds.get(kind, kind)
 
     def module_of(self, kind: str) -> str:
         """Return the module of a class, such as that of the kind "CausalLM"."""
+        if self.package == NEXTWORD:
+            is_tokenizer = kind == "Tokenizer"
+            return f"nextword.{'tokenizers' if is_tokenizer else 'models'}"
         return f"keras_hub.src.models.{self.module}.{self.module}_{snake_case(kind)}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class KerasFormat(StoredFormat):
-    """How a family is stored in presets of KerasHub, which are written, too.
+class PresetFormat(StoredFormat):
+    """How a family is stored in presets, which are written, too.
 
     Attributes:
-        classes: KerasHub's classes that the family stands for. Those that differ in the kind of
-            tokenizer only are one family here.
-        table: where each variable of a decoder is stored.
+        classes: the classes that the files name. Those that differ in the kind of tokenizer only
+            are one family here.
+        backbone_cls: the family's backbone.
         head_table: where each variable of a model beside its backbone's is stored, in a file of
             their own.
-        backbone_cls: the family's backbone.
+        constants: values that are stored as if they were weights, by their paths in `table_of`.
+    """
+
+    classes: tuple[KerasClasses, ...]
+    backbone_cls: type[Backbone]
+    head_table: WeightTable = dataclasses.field(default_factory=dict)
+    constants: Callable[[DecoderConfig], Mapping[str, np.ndarray]] = lambda _: {}
+
+    @abc.abstractmethod
+    def classes_for(self, tokenizer: Tokenizer | None) -> KerasClasses:
+        """Return the classes whose tokenizer is of the given one's kind."""
+
+    @abc.abstractmethod
+    def table_of(self, backbone: Backbone) -> WeightTable:
+        """Return where each variable of a backbone is stored, scales of int8 matrices, too."""
+
+    @abc.abstractmethod
+    def dtype_of(self, backbone: Backbone) -> dict[str, Any]:
+        """Return the dtype of a backbone as it is serialized."""
+
+    def arguments_to_save(self, backbone: Backbone) -> tuple[dict[str, Any], list[str]]:
+        """Return a backbone's arguments as they are stored.
+
+        Returns:
+            The arguments, and the names of those among them by which KerasHub would go wrong.
+        """
+        arguments = backbone.get_config()
+        # What LoRA has trained is merged into the weights, and these tell that they are int8.
+        arguments.pop("lora", None)
+        arguments.pop("quantization", None)
+        return arguments, []
+
+    def defaults(self) -> dict[str, Any]:
+        """Return the default of each of the backbone's arguments; `inspect.Parameter.empty` too."""
+        parameters = inspect.signature(self.backbone_cls.describe).parameters
+        return {name: parameter.default for name, parameter in parameters.items()}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KerasFormat(PresetFormat):
+    """How a family is stored in presets of KerasHub.
+
+    Attributes:
+        table: where each variable of a decoder is stored.
         paths: what KerasHub calls the layers, see `LAYER_PATHS`.
         einsum: see `with_scales`.
         harmless: arguments that KerasHub does not have and that change nothing it computes.
         unheeded: arguments that KerasHub has and does not heed, and what it computes with where
             they are not None.
-        constants: values that KerasHub stores as if they were weights, by their paths in `table`.
     """
 
-    classes: tuple[KerasClasses, ...]
     table: Callable[[DecoderConfig], WeightTable]
-    head_table: WeightTable
-    backbone_cls: type[Backbone]
     paths: Mapping[str, str]
     einsum: tuple[str, ...] = ()
     harmless: tuple[str, ...] = ()
     unheeded: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    constants: Callable[[DecoderConfig], Mapping[str, np.ndarray]] = lambda _: {}
 
     def names(self, task: type[Any]) -> dict[str, type]:
         """Return KerasHub's class names, and the classes here that stand for them.
@@ -152,10 +198,11 @@ class KerasFormat(StoredFormat):
                 return classes
         return self.classes[0]
 
-    def defaults(self) -> dict[str, Any]:
-        """Return the default of each of the backbone's arguments; `inspect.Parameter.empty` too."""
-        parameters = inspect.signature(self.backbone_cls.describe).parameters
-        return {name: parameter.default for name, parameter in parameters.items()}
+    def table_of(self, backbone: Backbone) -> WeightTable:
+        return with_scales(self.table(backbone.config), modes(backbone), self.einsum)
+
+    def dtype_of(self, backbone: Backbone) -> dict[str, Any]:
+        return serialized_backbone_dtype(backbone.dtype_policy.name, modes(backbone), self.paths)
 
     def arguments_to_save(self, backbone: Backbone) -> tuple[dict[str, Any], list[str]]:
         """Return a backbone's arguments as KerasHub stores them.
@@ -164,10 +211,7 @@ class KerasFormat(StoredFormat):
             The arguments, without those that only nextword has where they change nothing; and the
             names of those among them by which KerasHub would go wrong.
         """
-        arguments = backbone.get_config()
-        # What LoRA has trained is merged into the weights, and these tell that they are int8.
-        arguments.pop("lora", None)
-        arguments.pop("quantization", None)
+        arguments, wrong = super().arguments_to_save(backbone)
         parameters = inspect.signature(self.backbone_cls.describe).parameters
         described = {name: arguments[name] for name in parameters}
         for name, parameter in parameters.items():
@@ -176,7 +220,7 @@ class KerasFormat(StoredFormat):
                 if self._describes(without, backbone.config):
                     del arguments[name], described[name]
         ours = {n for n, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
-        wrong = [name for name in described if name in ours and name not in self.harmless]
+        wrong += [name for name in described if name in ours and name not in self.harmless]
         wrong += [
             name for name, used in self.unheeded.items() if described[name] not in (None, used)
         ]
@@ -193,8 +237,8 @@ def families_of(cls: type) -> set[str]:
     """Return what KerasHub calls the families that have a class, or a subclass of it."""
     names: set[str] = set()
     for family in all_families().values():
-        stored = family.formats.get("keras")
-        for classes in stored.classes if isinstance(stored, KerasFormat) else ():
+        stored = keras_hub_format(family)
+        for classes in stored.classes if stored else ():
             own = (family.task, family.task.backbone_cls, family.task.preprocessor_cls)
             if any(issubclass(each, cls) for each in (*own, classes.tokenizer_cls) if each):
                 names.add(classes.module)
@@ -289,68 +333,17 @@ def snake_case(name: str) -> str:
     return _WORD_BEGINS.sub("_", name).lower()
 
 
-def preset_format(family: Family) -> KerasFormat:
-    """Return how a family is stored in presets of KerasHub.
-
-    Raises:
-        PresetError: that is not known.
-    """
+def keras_hub_format(family: Family) -> KerasFormat | None:
+    """Return how KerasHub stores a family, or None where it does not have it."""
     stored = family.formats.get("keras")
-    if isinstance(stored, KerasFormat):
-        return stored
-    raise PresetError(
-        f"A {family.task.backbone_cls.__name__} cannot be saved as a preset: nextword does not "
-        "know how KerasHub stores its family."
-    )
+    return stored if isinstance(stored, KerasFormat) else None
 
 
-def keras_arguments(checkpoint: Checkpoint, backbone_cls: type[Backbone]) -> dict[str, Any]:
-    """Return the arguments of a backbone from the config.json of a KerasHub preset.
-
-    Args:
-        checkpoint: the stored model.
-        backbone_cls: the family's backbone, whose `describe` says which arguments there are.
-
-    Raises:
-        PresetError: an argument is missing, of the wrong type, or not known.
-    """
-    config = keras_settings(checkpoint)
-    annotations = typing.get_type_hints(backbone_cls.describe)
-    arguments = {}
-    for name, parameter in inspect.signature(backbone_cls.describe).parameters.items():
-        kinds = _kinds(annotations[name])
-        # Null is a value of its own where it is not the default: a window of no width.
-        is_null = types.NoneType in kinds and config.is_null(name)
-        is_required = parameter.default is inspect.Parameter.empty and not is_null
-        required = {} if is_required else {"default": None}
-        value = _reader(config, name, *(kinds - {types.NoneType}))(name, **required)
-        if value is not None or is_null:
-            arguments[name] = value
-    config.check_all_read()
-    return arguments
-
-
-def _kinds(annotation: Any) -> set[Any]:
-    """Return the types that an argument may have."""
-    is_union = typing.get_origin(annotation) in (types.UnionType, typing.Union)
-    return set(typing.get_args(annotation)) if is_union else {annotation}
-
-
-def _reader(config: ConfigReader, name: str, kind: Any) -> Callable[..., Any]:
-    """Return what reads an argument of one type."""
-    if typing.get_origin(kind) is typing.Literal:
-        return functools.partial(config.choice, choices=typing.get_args(kind))
-    readers: dict[Any, Callable[..., Any]] = {
-        bool: config.boolean,
-        int: config.integer,
-        float: config.fraction if _RATE.search(name) else config.number,
-        Sequence[bool]: config.booleans,
-        Sequence[int]: functools.partial(config.indices, size=DecoderConfig.MAX_LAYERS),
-        Sequence[float]: config.numbers,
-        Sequence[str]: config.strings,
-        Mapping[str, Any]: config.mapping,
-    }
-    return readers[kind]
+def preset_format(family: Family) -> PresetFormat:
+    """Return how a family is stored in presets: as KerasHub does, if it has it."""
+    stored = family.formats.get("keras") or family.formats["nextword"]
+    assert isinstance(stored, PresetFormat)  # noqa: S101  # as both formats are
+    return stored
 
 
 def decoder_names(decoder: str, output_norm: str) -> dict[str, str]:

@@ -61,7 +61,7 @@ def stored_head(
     if path is None:
         return None
     serialized = read_serialized(path)
-    if task.kind not in [each.kind_of(serialized.class_name, task) for each in classes]:
+    if task.kind not in [each.kind_of(serialized, task) for each in classes]:
         return None
 
     def weights() -> CheckpointWeights:

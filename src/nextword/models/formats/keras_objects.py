@@ -4,9 +4,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from nextword.errors import PresetError
-from nextword.models.formats.keras import KerasClasses, KerasFormat, snake_case
-from nextword.models.formats.keras_quantization import serialized_backbone_dtype
-from nextword.models.matrices import modes
+from nextword.models.formats.keras import KerasClasses, PresetFormat, snake_case
 from nextword.presets.keras_config import (
     PREPROCESSOR,
     TOKENIZER,
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def serialized_backbone(
-    backbone: "Backbone", stored: KerasFormat, classes: KerasClasses
+    backbone: "Backbone", stored: PresetFormat, classes: KerasClasses
 ) -> dict[str, Any]:
     """Return what config.json holds.
 
@@ -32,9 +30,7 @@ def serialized_backbone(
         classes: KerasHub's classes to name.
     """
     config, _ = stored.arguments_to_save(backbone)
-    config["dtype"] = serialized_backbone_dtype(
-        backbone.dtype_policy.name, modes(backbone), stored.paths
-    )
+    config["dtype"] = stored.dtype_of(backbone)
     return _serialized(classes, "Backbone", config)
 
 
@@ -73,7 +69,7 @@ def serialized_preprocessor(
     return _serialized(classes, kind, config)
 
 
-def serialized_task(task: "Task", stored: KerasFormat, classes: KerasClasses) -> dict[str, Any]:
+def serialized_task(task: "Task", stored: PresetFormat, classes: KerasClasses) -> dict[str, Any]:
     """Return what task.json holds."""
     preprocessor, own = task.preprocessor, task.own_config()
     for key, value in own.items():
@@ -117,4 +113,5 @@ def _layer_config(name: str, dtype: str) -> dict[str, Any]:
 
 
 def _serialized(classes: KerasClasses, kind: str, config: dict[str, Any]) -> dict[str, Any]:
-    return SerializedObject(classes.name_of(kind), config).to_json(classes.module_of(kind))
+    serialized = SerializedObject(classes.name_of(kind), config, classes.package)
+    return serialized.to_json(classes.module_of(kind))

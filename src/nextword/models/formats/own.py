@@ -1,0 +1,117 @@
+"""Presets of families that KerasHub does not have: its files, with classes and names of our own.
+
+A family declares nothing for them. The classes are nextword's, and each variable is stored as it
+is, under its path.
+"""
+
+import dataclasses
+from typing import Any
+
+from nextword.errors import PresetError
+from nextword.layers import DecoderConfig
+from nextword.models.backbone import Backbone
+from nextword.models.family import Family
+from nextword.models.formats.keras import KerasClasses, PresetFormat
+from nextword.models.formats.keras_arguments import keras_arguments
+from nextword.models.lora import weights_without_adapters
+from nextword.models.matrices import modes
+from nextword.presets.checkpoint import Checkpoint
+from nextword.presets.keras_config import NEXTWORD, serialized_dtype, serialized_policies
+from nextword.presets.weight_table import Stored, WeightTable
+from nextword.quantization import INT8, WeightFormat
+from nextword.tokenizers import (
+    BytePairTokenizer,
+    ConvertedSentencePieceTokenizer,
+    SentencePieceTokenizer,
+    Tokenizer,
+    UnigramTokenizer,
+    WordPieceTokenizer,
+)
+
+_TOKENIZERS: tuple[type[Tokenizer], ...] = (
+    BytePairTokenizer,
+    ConvertedSentencePieceTokenizer,
+    SentencePieceTokenizer,
+    UnigramTokenizer,
+    WordPieceTokenizer,
+)
+
+
+class OwnFormat(PresetFormat):
+    """How a family is stored that KerasHub does not have."""
+
+    def classes_for(self, tokenizer: Tokenizer | None) -> KerasClasses:
+        """Return the classes with the tokenizer's.
+
+        Raises:
+            PresetError: a preset cannot hold a tokenizer of this class.
+        """
+        for classes in self.classes:
+            if tokenizer is None or isinstance(tokenizer, classes.tokenizer_cls or ()):
+                return classes
+        names = ", ".join(cls.__name__ for cls in _TOKENIZERS)
+        raise PresetError(
+            f"A preset can hold a tokenizer of the classes {names}. Received: a "
+            f"{type(tokenizer).__name__}."
+        )
+
+    def table_of(self, backbone: Backbone) -> WeightTable:
+        return {path: Stored(path) for path in weights_without_adapters(backbone)}
+
+    def dtype_of(self, backbone: Backbone) -> dict[str, Any]:
+        name, packed = backbone.dtype_policy.name, modes(backbone)
+        if not packed:
+            return serialized_dtype(name)
+        return serialized_policies(name, {p.rpartition("/")[0]: packed[p] for p in packed})
+
+
+def with_presets(family: Family) -> Family:
+    """Return a family that can be saved as a preset."""
+    if "keras" in family.formats:
+        return family
+    return dataclasses.replace(family, formats={**family.formats, "nextword": _format(family)})
+
+
+def _format(family: Family) -> OwnFormat:
+    task = family.task
+    backbone_cls = task.backbone_cls
+
+    def table(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+        # Which variables there are, any format tells.
+        return {path: Stored(path) for path in elsewhere.weights(checkpoint, config)}
+
+    def weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+        in_floats = table(checkpoint, config)
+        scales = (f"{path}_scale" for path in _int8_matrices(checkpoint, in_floats))
+        return {**in_floats, **{path: Stored(path) for path in scales}}
+
+    elsewhere = family.formats["transformers"]
+    return OwnFormat(
+        architectures=(backbone_cls.__name__,),
+        arguments=lambda checkpoint: keras_arguments(checkpoint, backbone_cls),
+        weights=weights,
+        packed=_int8_matrices,
+        classes=tuple(
+            KerasClasses(
+                prefix=task.__name__.removesuffix(task.kind),
+                module=backbone_cls.__module__.rpartition(".")[2],
+                tokenizer_cls=cls,
+                tokenizer_name=cls.__name__,
+                package=NEXTWORD,
+            )
+            for cls in _TOKENIZERS
+        ),
+        backbone_cls=backbone_cls,
+    )
+
+
+def _int8_matrices(checkpoint: Any, table: WeightTable) -> dict[str, WeightFormat]:
+    """Return the matrices of a preset that are int8, see `StoredFormat.packed`."""
+    stored = checkpoint.tensor_names()
+    return {
+        path: INT8
+        for path in table
+        if path.endswith(("/kernel", "embeddings"))
+        and path in stored
+        and checkpoint.encoding(path) == "I8"
+    }
