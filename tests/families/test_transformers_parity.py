@@ -1,14 +1,20 @@
 """Every family computes what transformers computes, cached or not, alone or in a batch."""
 
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
 import torch
+import transformers
 
 import nextword
 from families.cases import CASES, Case
+from nextword.models.family import find_family
+from nextword.models.formats.offered_settings import differences
+from nextword.presets import resolve_preset
+from nextword.presets.checkpoint import open_checkpoint
 
 LENGTHS = (1, 7, 40)
 # One shape for every full pass: each new one compiles every operation anew.
@@ -104,3 +110,29 @@ def test_padding_changes_nothing(pair: Any) -> None:
         rtol=0,
         atol=1e-5,
     )
+
+
+def test_exported_to_transformers_it_is_the_same_model(pair: Any, tmp_path: Path) -> None:
+    reference, ours = pair
+    ours.export_to_transformers(tmp_path / "exported")
+
+    exported = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "exported").eval()
+    assert type(exported) is type(reference)
+    assert exported.config.architectures == [type(reference).__name__]
+    token_ids = torch.tensor(random_rows(reference))
+    with torch.no_grad():
+        expected = reference(token_ids).logits.numpy()
+        logits = exported(token_ids).logits.numpy()
+    # Bit for bit, but where the activation goes by another name, with other last digits.
+    names = ("hidden_act", "activation_function", "activation")
+    respelled = any(
+        getattr(exported.config, name, None) != getattr(reference.config, name, None)
+        for name in names
+    )
+    assert np.abs(logits - expected).max() <= (1e-5 if respelled else 0)
+
+    checkpoint = open_checkpoint(resolve_preset(tmp_path / "exported"))
+    _, stored = find_family(checkpoint)
+    again = type(ours.backbone).describe(**stored.arguments(checkpoint))
+    assert differences(again, ours.backbone.config) == {}
+    assert again.context_length == ours.backbone.config.context_length

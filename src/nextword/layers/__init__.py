@@ -13,6 +13,7 @@ from nextword.layers.linear import Linear
 from nextword.layers.matrix import LowRankUpdate, Matrix, held_as
 from nextword.layers.normalization import Normalization, norm_layer
 from nextword.layers.rotary_config import (
+    DynamicScaling,
     LinearScaling,
     Llama3Scaling,
     LongRopeScaling,
@@ -30,6 +31,7 @@ __all__ = [
     "Activation",
     "Attention",
     "DecoderConfig",
+    "DynamicScaling",
     "Experts",
     "ExpertsConfig",
     "FeedForward",

@@ -252,6 +252,21 @@ class Backbone(keras.Model):
         writer = PresetWriter(backbone=self)
         writer.write(preset_dir, max_shard_size=max_shard_size, overwrite=overwrite)
 
+    def export_to_transformers(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        max_shard_size: float | None = 10,
+        overwrite: bool = False,
+    ) -> None:
+        """Write a checkpoint of transformers; see `CausalLM.export_to_transformers`."""
+        # Needs the families, and they this.
+        from nextword.models.transformers_export import export_to_transformers
+
+        export_to_transformers(
+            path, backbone=self, max_shard_size=max_shard_size, overwrite=overwrite
+        )
+
     def default_lora_layer_names(self) -> list[str]:
         """Return the names of the layers that `enable_lora` adapts by default."""
         return lora.default_targets(self)

@@ -1,5 +1,6 @@
 """`CausalLMPreprocessor`: from text to the inputs of a causal language model, and back."""
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -55,6 +56,24 @@ class CausalLMPreprocessor(Preprocessor):
         self.add_start_token = add_start_token
         self.add_end_token = add_end_token
         self.parse_special = False
+
+    def export_to_transformers(
+        self, path: str | os.PathLike[str], *, overwrite: bool = False
+    ) -> None:
+        """Write the tokenizer for transformers' `AutoTokenizer`.
+
+        Args:
+            path: the directory. A model that was exported to it is kept.
+            overwrite: whether another model in the directory may be replaced.
+
+        Raises:
+            PresetError: transformers has no such tokenizer, or the directory holds something else,
+                and `overwrite` is not set.
+        """
+        # Needs the families, and they this.
+        from nextword.models.transformers_export import export_to_transformers
+
+        export_to_transformers(path, preprocessor=self, overwrite=overwrite)
 
     @classmethod
     def stored_arguments(cls, config: ConfigReader) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class StoredFormat:
 
     Attributes:
         architectures: names by which the format calls the family (`model_type` of config.json,
-            `general.architecture` of GGUF).
+            `general.architecture` of GGUF); for transformers, with the class of the model there.
         arguments: turns an opened checkpoint into the arguments of the family's backbone; raises
             `PresetError` for settings it does not know.
         weights: the table of where each variable is stored.
@@ -49,7 +49,7 @@ class StoredFormat:
         packed: which matrices of an opened checkpoint stay packed, and how, by their paths.
     """
 
-    architectures: tuple[str, ...]
+    architectures: tuple[str, ...] | Mapping[str, str]
     arguments: Callable[[Checkpoint], dict[str, Any]]
     weights: Callable[[Checkpoint, DecoderConfig], WeightTable]
     holds: Callable[[Checkpoint], bool] = lambda _: True

@@ -10,7 +10,7 @@ import numpy as np
 from nextword.errors import PresetError
 from nextword.models.family import family_of
 from nextword.models.formats.gguf_layout import GGUFLayout, gguf_layout
-from nextword.models.lora import weights_without_adapters
+from nextword.models.lora import weights_in_floats
 from nextword.models.matrices import matrices
 from nextword.models.task_weights import as_array
 from nextword.presets.gguf_writer import TensorPlan, write_gguf
@@ -74,15 +74,8 @@ class _Export:
 
     def __init__(self, backbone: "Backbone", encoding: str | None) -> None:
         self._matrices = matrices(backbone)
-        packed = {
-            path for matrix in self._matrices.values() for path in matrix.variable_paths
-        } - self._matrices.keys()
-        self._variables = weights_without_adapters(backbone)
-        shapes = {
-            path: self._matrices[path].shape if path in self._matrices else tuple(variable.shape)
-            for path, variable in self._variables.items()
-            if path not in packed
-        }
+        self._weights = weights_in_floats(backbone)
+        shapes = {path: tuple(weight.shape) for path, weight in self._weights.items()}
         self._layout: GGUFLayout = gguf_layout(family_of(backbone), backbone.config, shapes)
         self._encoding = encoding
         self._held_floats = _OF_VARIABLES[backbone.dtype_policy.variable_dtype]
@@ -130,7 +123,7 @@ class _Export:
     def _value(self, path: str) -> np.ndarray:
         """Return a variable as float32, or as the blocks that its tensor is made of."""
         if path not in self._matrices:
-            return as_array(self._variables[path]).astype(np.float32)
+            return as_array(self._weights[path]).astype(np.float32)
         matrix = self._matrices[path]
         parts = matrix.merged_parts()
         name = self._layout.table[path].name

@@ -10,7 +10,7 @@ from nextword.errors import PresetError, did_you_mean
 from nextword.layers import LowRankUpdate, Matrix
 from nextword.models.family import family_of
 from nextword.models.formats.keras_layers import LAYER_PATHS, layer_aliases
-from nextword.models.matrices import matrix_layers
+from nextword.models.matrices import matrices, matrix_layers
 
 if TYPE_CHECKING:
     from nextword.models.backbone import Backbone
@@ -79,6 +79,18 @@ def weights_without_adapters(backbone: "Backbone") -> dict[str, Any]:
     """Return the variables that a backbone has without LoRA, by path."""
     factors = {id(factor) for update in adapters(backbone).values() for factor in update.factors}
     return {weight.path: weight for weight in backbone.weights if id(weight) not in factors}
+
+
+def weights_in_floats(backbone: "Backbone") -> dict[str, Any]:
+    """Return what a backbone has without LoRA and without packing, by path.
+
+    Returns:
+        A `Matrix` for each matrix, whatever holds it, and the other variables.
+    """
+    found = matrices(backbone)
+    packed = {path for matrix in found.values() for path in matrix.variable_paths}
+    weights = weights_without_adapters(backbone).items()
+    return {**{path: each for path, each in weights if path not in packed}, **found}
 
 
 def keras_format_of(backbone: "Backbone") -> "KerasFormat | None":

@@ -53,9 +53,9 @@ _SHARD = re.compile(r"model_\d{5}\.weights\.h5")
 _BACKBONE_FILES = {CONFIG, METADATA, WEIGHTS, SHARD_INDEX}
 _PREPROCESSOR_FILES = {PREPROCESSOR, TOKENIZER, _ASSETS}
 _TASK_FILES = {TASK, TASK_WEIGHTS}
-_PRESET_FILES = _BACKBONE_FILES | _PREPROCESSOR_FILES | _TASK_FILES
+PRESET_FILES = _BACKBONE_FILES | _PREPROCESSOR_FILES | _TASK_FILES
 # Files that people put beside a preset and that say nothing of what the model computes.
-_BYSTANDERS = {"README.md", "LICENSE", ".gitattributes"}
+BYSTANDERS = {"README.md", "LICENSE", ".gitattributes"}
 _ITEM_SIZES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 
 
@@ -107,7 +107,7 @@ class PresetWriter:
             PresetError: the directory holds something else, and `overwrite` is not set.
             ValueError: `max_shard_size` is not positive, or smaller than the largest tensor.
         """
-        max_bytes = _max_shard_bytes(max_shard_size)
+        max_bytes = max_shard_bytes(max_shard_size)
         if self._backbone is not None:
             check_modes(modes(self._backbone))
         directory = Path(preset_dir)
@@ -171,12 +171,7 @@ class PresetWriter:
 
     def _owned_files(self, directory: Path, *, overwrite: bool) -> set[str]:
         """Return the files of the directory that go, whether or not others take their place."""
-        if directory.exists() and not directory.is_dir():
-            raise PresetError(
-                f"`preset_dir` must be a directory. Received: preset_dir={str(directory)!r}, "
-                "which is a file."
-            )
-        found = {path.name for path in directory.iterdir()} if directory.exists() else set()
+        found = names_in(directory, "preset_dir")
         conflict = next(self._conflicts(directory, found), None)
         if conflict is None:
             parts = _BACKBONE_FILES if self._backbone is not None else set()
@@ -190,11 +185,11 @@ class PresetWriter:
                 "`overwrite=True` to replace the preset in it; files that belong to no preset are "
                 "kept."
             )
-        return _PRESET_FILES
+        return PRESET_FILES
 
     def _conflicts(self, directory: Path, found: set[str]) -> Iterator[str]:
         """Yield why the files in a directory are no earlier save of this model."""
-        for name in sorted(found - _PRESET_FILES - _BYSTANDERS):
+        for name in sorted(found - PRESET_FILES - BYSTANDERS):
             if not _SHARD.fullmatch(name):
                 yield f"holds {name!r}"
         for name in sorted(found & self._kinds.keys()):
@@ -243,7 +238,34 @@ class PresetWriter:
                 )
 
 
-def _max_shard_bytes(max_shard_size: float | None) -> float | None:
+def names_in(directory: Path, argument: str) -> set[str]:
+    """Return the names of the files in a directory that is to be written to.
+
+    Args:
+        directory: the directory, which need not exist.
+        argument: what the caller calls it.
+
+    Raises:
+        PresetError: it is a file.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise PresetError(
+            f"`{argument}` must be a directory. Received: {argument}={str(directory)!r}, "
+            "which is a file."
+        )
+    return {path.name for path in directory.iterdir()} if directory.exists() else set()
+
+
+def max_shard_bytes(max_shard_size: float | None) -> float | None:
+    """Return how many bytes may be in one file of weights.
+
+    Args:
+        max_shard_size: the same in gigabytes; None for no limit.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is not positive.
+    """
     if max_shard_size is None:
         return None
     if isinstance(max_shard_size, bool) or not isinstance(max_shard_size, int | float):

@@ -151,6 +151,31 @@ def stored_tensors(
             yield name, _joined(name, {path: table[path] for path in paths}, value)
 
 
+def stored_shapes(
+    table: WeightTable, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every tensor of a checkpoint to be written, by its name.
+
+    Args:
+        table: where each variable is stored.
+        shapes: path of each variable to its shape.
+
+    Raises:
+        PresetError: a variable has no place in the table, or the table asks for another one.
+
+    Example:
+    >>> table = {"query": Stored("qkv", Rows(0, 2)), "key": Stored("qkv", Rows(2, 3))}
+    >>> stored_shapes(table, {"query": (2, 8), "key": (1, 8)})
+    {'qkv': (3, 8)}
+    """
+    if unplaced := shapes.keys() ^ table.keys():
+        raise PresetError(f"There is no place for the variable {min(unplaced)!r}.")
+    # Arrays without memory of their own go through the layouts.
+    empty = np.zeros((), np.int8)
+    tensors = stored_tensors(table, lambda path: np.broadcast_to(empty, shapes[path]))
+    return {name: tensor.shape for name, tensor in tensors}
+
+
 def _joined(name: str, parts: WeightTable, value: Callable[[str], np.ndarray]) -> np.ndarray:
     """Return the tensor whose rows several variables are."""
     rows: list[tuple[Rows, np.ndarray]] = []

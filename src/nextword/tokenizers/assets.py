@@ -1,7 +1,7 @@
 """The files beside a vocabulary that make a saved tokenizer exact, in transformers' format."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +9,22 @@ TOKENIZER_JSON = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 SENTENCE_PIECE_PROTO = "vocabulary.spm"
 CHAT_TEMPLATE = "chat_template.jinja"
+TOKENIZER_MODEL = "tokenizer.model"
 # Not one of transformers': all the ids that end a turn or a text.
 END_TOKEN_IDS = "end_token_ids"
 
 CONFIGURATION_FILES = (TOKENIZER_CONFIG, CHAT_TEMPLATE)
+# Those that transformers may find a tokenizer in.
+TRANSFORMERS_FILES = (
+    *(TOKENIZER_JSON, TOKENIZER_CONFIG, CHAT_TEMPLATE, TOKENIZER_MODEL),
+    *("special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "vocab.txt"),
+)
 
 
 def write_configuration(
     directory: Path,
     *,
     roles: Mapping[str, str],
-    end_token_ids: Sequence[int],
-    add_start_token: bool,
     chat_template: str | None,
     further: Mapping[str, Any],
 ) -> None:
@@ -31,18 +35,10 @@ def write_configuration(
     Args:
         directory: where to write them.
         roles: role, for example "eos_token" -> token.
-        end_token_ids: ids that end a turn or a text.
-        add_start_token: whether a prompt begins with the start token.
         chat_template: the source of the chat template; without one there is no such file.
         further: more keys for tokenizer_config.json.
     """
-    config = {
-        **roles,
-        "add_bos_token": add_start_token,
-        END_TOKEN_IDS: list(end_token_ids),
-        **further,
-    }
-    write_json(directory / TOKENIZER_CONFIG, config)
+    write_json(directory / TOKENIZER_CONFIG, {**roles, **further})
     if chat_template is None:
         (directory / CHAT_TEMPLATE).unlink(missing_ok=True)
     else:

@@ -219,12 +219,7 @@ class LibraryEngine:
         data = json.loads(self._parsing.to_str())
         data["decoder"] = self._spelling.decoder()
         if start_token is not None:
-            processor = processors.TemplateProcessing(
-                single=[start_token, "$A"],
-                pair=[start_token, "$A", start_token, "$B"],
-                special_tokens=[(start_token, self._vocabulary[start_token])],
-            )
-            data["post_processor"] = json.loads(processor.__getstate__())
+            data["post_processor"] = start_processor(start_token, self._vocabulary[start_token])
         return json.dumps(data, ensure_ascii=False)
 
     @property
@@ -251,6 +246,15 @@ def library_errors(what: str) -> Iterator[None]:
     except BaseException as error:  # a panic of the library is no Exception
         reason = " ".join(str(error).split())[:300].rstrip(".")
         raise PresetError(f"{what}: {reason}.") from error
+
+
+def start_processor(token: str, id: int) -> dict[str, Any]:
+    """Return the section of a tokenizer.json that puts a token in front of a text."""
+    processor = processors.TemplateProcessing(
+        single=[token, "$A"], pair=[token, "$A", token, "$B"], special_tokens=[(token, id)]
+    )
+    section: dict[str, Any] = json.loads(processor.__getstate__())
+    return section
 
 
 def library_component(kind: str, section: Any, name: str) -> Any:

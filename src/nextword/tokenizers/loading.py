@@ -5,6 +5,7 @@ from typing import Any
 from nextword.errors import PresetError
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.sources import PresetSource
+from nextword.tokenizers.assets import TOKENIZER_JSON, TOKENIZER_MODEL
 from nextword.tokenizers.byte_pair import BytePairTokenizer
 from nextword.tokenizers.gguf_vocabulary import SENTENCE_PIECE_KIND
 from nextword.tokenizers.library_tokenizer import LibraryTokenizer
@@ -14,10 +15,9 @@ from nextword.tokenizers.tokenizer import Tokenizer
 from nextword.tokenizers.tokenizer_config import read_tokenizer_config
 from nextword.tokenizers.word_piece import WordPieceTokenizer
 
-_TOKENIZER = "tokenizer.json"
 _VOCABULARY, _MERGES = "vocab.json", "merges.txt"
 _WORDS = "vocab.txt"
-_SENTENCE_PIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
+_SENTENCE_PIECE = (TOKENIZER_MODEL, "spiece.model", "sentencepiece.bpe.model")
 _TIKTOKEN = ("tiktoken.model", "qwen.tiktoken")
 
 
@@ -47,7 +47,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
 
 
 def _from_files(source: PresetSource, generation_config: Any, name: str) -> Tokenizer:
-    tokenizer_json = source.find(_TOKENIZER)
+    tokenizer_json = source.find(TOKENIZER_JSON)
     if tokenizer_json is not None:
         config = read_tokenizer_config(source, generation_config)
         return LibraryTokenizer.from_tokenizer_json(tokenizer_json, config, name=name)
@@ -75,7 +75,7 @@ def _from_files(source: PresetSource, generation_config: Any, name: str) -> Toke
             config = read_tokenizer_config(source, generation_config)
             return BytePairTokenizer.from_tiktoken(ranks, config, name=name)
     raise PresetError(
-        f"Preset {name!r} has no tokenizer: neither {_TOKENIZER!r} nor {_VOCABULARY!r} with "
+        f"Preset {name!r} has no tokenizer: neither {TOKENIZER_JSON!r} nor {_VOCABULARY!r} with "
         f"{_MERGES!r} nor {_SENTENCE_PIECE[0]!r} nor {_WORDS!r} nor a file in tiktoken's format is "
         "there."
     )

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nextword.errors import PresetError, did_you_mean
 from nextword.presets.class_presets import ClassPresets
-from nextword.tokenizers.assets import CONFIGURATION_FILES, write_configuration
+from nextword.tokenizers.assets import (
+    CONFIGURATION_FILES,
+    END_TOKEN_IDS,
+    write_configuration,
+)
 from nextword.tokenizers.chat_template import ChatTemplate
 
 if TYPE_CHECKING:
@@ -65,10 +69,46 @@ class SavedTokenizer(ABC):
         write_configuration(
             directory,
             roles=self._roles,
-            end_token_ids=self.end_token_ids,
-            add_start_token=self.add_start_token,
             chat_template=None if template is None else template.source,
-            further=self._further_configuration(),
+            further={
+                "add_bos_token": self.add_start_token,
+                END_TOKEN_IDS: list(self.end_token_ids),
+                **self._further_configuration(),
+            },
+        )
+
+    @abstractmethod
+    def _save_for_transformers(self, directory: Path, *, add_start_token: bool) -> None:
+        """Write the vocabulary as transformers keeps it."""
+
+    def save_for_transformers(self, directory: str | Path, *, add_start_token: bool) -> None:
+        """Write the files from which transformers' `AutoTokenizer` makes the same tokenizer.
+
+        Args:
+            directory: where to write them; it must exist.
+            add_start_token: whether the start token, if there is one, is put before every text.
+
+        Raises:
+            PresetError: transformers has no such tokenizer.
+
+        Example:
+        ```python
+        import tempfile
+
+        with tempfile.TemporaryDirectory() as folder:
+            tokenizer.save_for_transformers(folder, add_start_token=False)
+        ```
+        """
+        directory = Path(directory)
+        adds = add_start_token and "bos_token" in self._roles
+        self._save_for_transformers(directory, add_start_token=adds)
+        template = self.chat_template
+        write_configuration(
+            directory,
+            roles=self._roles,
+            chat_template=None if template is None else template.source,
+            # The class that does what tokenizer.json says, whatever the model.
+            further={"tokenizer_class": "PreTrainedTokenizerFast", "add_bos_token": adds},
         )
 
     def _further_configuration(self) -> dict[str, Any]:

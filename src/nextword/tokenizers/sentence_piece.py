@@ -14,12 +14,15 @@ from nextword.tokenizers.assets import (
     CONFIGURATION_FILES,
     SENTENCE_PIECE_PROTO,
     TOKENIZER_JSON,
+    TOKENIZER_MODEL,
+    write_text,
 )
 from nextword.tokenizers.chat_template import ChatTemplate
 from nextword.tokenizers.converted_sentence_piece import ConvertedSentencePieceTokenizer
 from nextword.tokenizers.gguf_keys import sentence_piece_keys
 from nextword.tokenizers.gguf_vocabulary import GGUFSentencePieces
 from nextword.tokenizers.sentence_piece_engine import SentencePieceEngine
+from nextword.tokenizers.sentence_piece_json import sentence_piece_json
 from nextword.tokenizers.sentence_piece_proto import (
     ModelType,
     PieceType,
@@ -186,6 +189,17 @@ class SentencePieceTokenizer(Tokenizer):
 
     def gguf_vocabulary(self) -> dict[str, Any]:
         return sentence_piece_keys(self._engine.model, self._engine.added_tokens)
+
+    def _save_for_transformers(self, directory: Path, *, add_start_token: bool) -> None:
+        text = sentence_piece_json(
+            self._engine.model,
+            self._engine.added_tokens,
+            prefix_everywhere=self._prefix_everywhere,
+            start_token=self.start_token if add_start_token else None,
+        )
+        write_text(directory / TOKENIZER_JSON, text)
+        # Which other software looks for.
+        (directory / TOKENIZER_MODEL).write_bytes(self._engine.model.data)
 
     def _further_configuration(self) -> dict[str, Any]:
         flags = ("lstrip", "rstrip", "normalized", "single_word", "special")

@@ -84,6 +84,7 @@ class SentencePieceModel:
         byte_fallback: whether characters without a piece become bytes.
         add_dummy_prefix: whether a space is put in front of every text.
         remove_extra_whitespaces: whether spaces at the ends, and repeated ones, are dropped.
+        chars_map: how characters are normalised, as the library has compiled it; none where empty.
         data: the protocol buffer.
     """
 
@@ -92,6 +93,7 @@ class SentencePieceModel:
     byte_fallback: bool = False
     add_dummy_prefix: bool = True
     remove_extra_whitespaces: bool = True
+    chars_map: bytes = field(default=b"", repr=False)
     data: bytes = field(default=b"", repr=False)
 
     @classmethod
@@ -131,7 +133,7 @@ class SentencePieceModel:
         if not normalizer.get(_ESCAPE_SPACES, 1):
             raise ValueError("pieces with plain spaces are not supported")
         _check_pieces(pieces)
-        _check_chars_map(normalizer.get(_CHARS_MAP, b""))
+        chars_map = _checked_chars_map(normalizer.get(_CHARS_MAP, b""))
         surface = trainer.get(_UNKNOWN_SURFACE, b"")
         if not isinstance(surface, bytes) or len(surface) > _MAX_SURFACE:
             raise ValueError("the text for unknown characters must be a short string")
@@ -141,6 +143,7 @@ class SentencePieceModel:
             byte_fallback=bool(trainer.get(_BYTE_FALLBACK, 0)),
             add_dummy_prefix=bool(normalizer.get(_DUMMY_PREFIX, 1)),
             remove_extra_whitespaces=bool(normalizer.get(_NO_EXTRA_SPACES, 1)),
+            chars_map=chars_map,
             data=data,
         )
 
@@ -240,8 +243,8 @@ def byte_of(text: str) -> int:
     raise ValueError(f"the piece {text[:80]!r} must be spelled like '<0x0A>' to be a byte")
 
 
-def _check_chars_map(chars_map: int | bytes) -> None:
-    """Check the table by which text is normalised: the library follows it wherever it leads.
+def _checked_chars_map(chars_map: int | bytes) -> bytes:
+    """Return the table by which text is normalised: the library follows it wherever it leads.
 
     The table is the size of a double-array trie (Aoe, 1989) in bytes, the trie as implemented by
     Darts-clone, and texts that each end in NUL. A unit of the trie holds how far its children lie
@@ -250,7 +253,7 @@ def _check_chars_map(chars_map: int | bytes) -> None:
     if not isinstance(chars_map, bytes):
         raise ValueError("its normalisation table is no bytes")
     if not chars_map:
-        return
+        return chars_map
     size = int.from_bytes(chars_map[:4], "little") if len(chars_map) > 4 else 0
     texts = chars_map[4 + size :]
     if size % 1024 or not 0 < size < len(chars_map) - 4 or not texts.endswith(b"\0"):
@@ -263,6 +266,7 @@ def _check_chars_map(chars_map: int | bytes) -> None:
     positions = units & 0x7FFFFFFF
     if (reached[~is_text] >= len(units)).any() or (positions[is_text] >= len(texts)).any():
         raise ValueError("its normalisation table points outside itself")
+    return chars_map
 
 
 def _member(kind: type[_Member], value: int | bytes, what: str) -> _Member:

@@ -233,7 +233,7 @@ FAMILY = Family(
     task=BertTextClassifier,
     formats={
         "transformers": StoredFormat(
-            architectures=("bert",),
+            architectures={"bert": "BertModel"},
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             # The numbers 0, 1, 2, …, and the heads for predicting words and sentences, for

@@ -152,7 +152,7 @@ FAMILY = Family(
     task=BloomCausalLM,
     formats={
         "transformers": StoredFormat(
-            architectures=("bloom",),
+            architectures={"bloom": "BloomForCausalLM"},
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=(r"lm_head\.weight",),

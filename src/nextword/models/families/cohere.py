@@ -159,7 +159,7 @@ FAMILY = Family(
     task=CohereCausalLM,
     formats={
         "transformers": StoredFormat(
-            architectures=("cohere", "cohere2"),
+            architectures={"cohere": "CohereForCausalLM", "cohere2": "Cohere2ForCausalLM"},
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=TRANSFORMERS_IGNORED,

@@ -360,7 +360,10 @@ FAMILY = Family(
     task=DeepSeekCausalLM,
     formats={
         "transformers": StoredFormat(
-            architectures=("deepseek_v2", "deepseek_v3"),
+            architectures={
+                "deepseek_v2": "DeepseekV2ForCausalLM",
+                "deepseek_v3": "DeepseekV3ForCausalLM",
+            },
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             # The published V3 has a layer behind its last that predicts one more token.

@@ -246,7 +246,7 @@ FAMILY = Family(
     task=FalconCausalLM,
     formats={
         "transformers": StoredFormat(
-            architectures=("falcon",),
+            architectures={"falcon": "FalconForCausalLM"},
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             # Computed here, or a copy of the tied embedding.

@@ -222,7 +222,7 @@ FAMILY = Family(
     task=GemmaCausalLM,
     formats={
         "transformers": StoredFormat(
-            architectures=("gemma", "gemma2"),
+            architectures={"gemma": "GemmaForCausalLM", "gemma2": "Gemma2ForCausalLM"},
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=TRANSFORMERS_IGNORED,

@@ -320,7 +320,7 @@ FAMILY = Family(
     task=Gemma3CausalLM,
     formats={
         "transformers": StoredFormat(
-            architectures=("gemma3_text",),
+            architectures={"gemma3_text": "Gemma3ForCausalLM"},
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=TRANSFORMERS_IGNORED,

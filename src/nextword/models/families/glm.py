@@ -138,7 +138,7 @@ FAMILY = Family(
     task=GlmCausalLM,
     formats={
         "transformers": StoredFormat(
-            architectures=("glm", "glm4"),
+            architectures={"glm": "GlmForCausalLM", "glm4": "Glm4ForCausalLM"},
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=TRANSFORMERS_IGNORED,

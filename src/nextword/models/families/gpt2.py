@@ -149,7 +149,7 @@ FAMILY = Family(
     task=GPT2CausalLM,
     formats={
         "transformers": StoredFormat(
-            architectures=("gpt2",),
+            architectures={"gpt2": "GPT2LMHeadModel"},
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             # Causal masks, and a copy of the tied embedding.

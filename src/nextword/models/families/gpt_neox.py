@@ -206,7 +206,7 @@ FAMILY = Family(
     task=GPTNeoXCausalLM,
     formats={
         "transformers": StoredFormat(
-            architectures=("gpt_neox",),
+            architectures={"gpt_neox": "GPTNeoXForCausalLM"},
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             # Causal masks and frequencies, or a copy of the tied embedding.

@@ -246,7 +246,7 @@ FAMILY = Family(
     task=GptOssCausalLM,
     formats={
         "transformers": StoredFormat(
-            architectures=("gpt_oss",),
+            architectures={"gpt_oss": "GptOssForCausalLM"},
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=TRANSFORMERS_IGNORED,

@@ -130,7 +130,7 @@ FAMILY = Family(
     task=GPTJCausalLM,
     formats={
         "transformers": StoredFormat(
-            architectures=("gptj",),
+            architectures={"gptj": "GPTJForCausalLM"},
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             # Causal masks, or a copy of the tied embedding.

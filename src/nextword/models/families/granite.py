@@ -179,7 +179,11 @@ FAMILY = Family(
     task=GraniteCausalLM,
     formats={
         "transformers": StoredFormat(
-            architectures=("granite", "granitemoe", "granitemoeshared"),
+            architectures={
+                "granite": "GraniteForCausalLM",
+                "granitemoe": "GraniteMoeForCausalLM",
+                "granitemoeshared": "GraniteMoeSharedForCausalLM",
+            },
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=TRANSFORMERS_IGNORED,

@@ -163,7 +163,7 @@ FAMILY = Family(
     task=LlamaCausalLM,
     formats={
         "transformers": StoredFormat(
-            architectures=("llama",),
+            architectures={"llama": "LlamaForCausalLM"},
             arguments=_transformers_arguments,
             weights=transformers_table,
             ignored=TRANSFORMERS_IGNORED,

@@ -136,7 +136,7 @@ FAMILY = Family(
     written_as={"gguf": "llama"},
     formats={
         "transformers": StoredFormat(
-            architectures=("mistral", "ministral"),
+            architectures={"mistral": "MistralForCausalLM", "ministral": "MinistralForCausalLM"},
             arguments=_transformers_arguments,
             weights=transformers_table,
             ignored=TRANSFORMERS_IGNORED,

@@ -180,7 +180,7 @@ FAMILY = Family(
     task=MixtralCausalLM,
     formats={
         "transformers": StoredFormat(
-            architectures=("mixtral",),
+            architectures={"mixtral": "MixtralForCausalLM"},
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=TRANSFORMERS_IGNORED,

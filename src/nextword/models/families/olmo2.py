@@ -124,7 +124,7 @@ FAMILY = Family(
     task=Olmo2CausalLM,
     formats={
         "transformers": StoredFormat(
-            architectures=("olmo2", "olmo3"),
+            architectures={"olmo2": "Olmo2ForCausalLM", "olmo3": "Olmo3ForCausalLM"},
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=TRANSFORMERS_IGNORED,

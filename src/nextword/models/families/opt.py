@@ -143,7 +143,7 @@ FAMILY = Family(
     task=OPTCausalLM,
     formats={
         "transformers": StoredFormat(
-            architectures=("opt",),
+            architectures={"opt": "OPTForCausalLM"},
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=(r"lm_head\.weight",),

@@ -134,7 +134,7 @@ FAMILY = Family(
     task=PhiCausalLM,
     formats={
         "transformers": StoredFormat(
-            architectures=("phi",),
+            architectures={"phi": "PhiForCausalLM"},
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=TRANSFORMERS_IGNORED,

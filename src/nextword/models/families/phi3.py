@@ -227,7 +227,7 @@ FAMILY = Family(
     task=Phi3CausalLM,
     formats={
         "transformers": StoredFormat(
-            architectures=("phi3",),
+            architectures={"phi3": "Phi3ForCausalLM"},
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=TRANSFORMERS_IGNORED,

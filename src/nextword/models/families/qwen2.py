@@ -114,7 +114,7 @@ FAMILY = Family(
     task=QwenCausalLM,
     formats={
         "transformers": StoredFormat(
-            architectures=("qwen2",),
+            architectures={"qwen2": "Qwen2ForCausalLM"},
             arguments=_transformers_arguments,
             weights=transformers_table,
             ignored=TRANSFORMERS_IGNORED,

@@ -202,7 +202,7 @@ FAMILY = Family(
     task=QwenMoeCausalLM,
     formats={
         "transformers": StoredFormat(
-            architectures=("qwen2_moe",),
+            architectures={"qwen2_moe": "Qwen2MoeForCausalLM"},
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=TRANSFORMERS_IGNORED,

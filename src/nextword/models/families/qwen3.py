@@ -120,7 +120,7 @@ FAMILY = Family(
     task=Qwen3CausalLM,
     formats={
         "transformers": StoredFormat(
-            architectures=("qwen3",),
+            architectures={"qwen3": "Qwen3ForCausalLM"},
             arguments=_transformers_arguments,
             weights=transformers_table,
             ignored=TRANSFORMERS_IGNORED,

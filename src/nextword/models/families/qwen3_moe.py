@@ -168,7 +168,7 @@ FAMILY = Family(
     task=Qwen3MoeCausalLM,
     formats={
         "transformers": StoredFormat(
-            architectures=("qwen3_moe",),
+            architectures={"qwen3_moe": "Qwen3MoeForCausalLM"},
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=TRANSFORMERS_IGNORED,

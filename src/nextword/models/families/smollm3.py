@@ -231,7 +231,7 @@ FAMILY = Family(
     task=SmolLM3CausalLM,
     formats={
         "transformers": StoredFormat(
-            architectures=("smollm3",),
+            architectures={"smollm3": "SmolLM3ForCausalLM"},
             arguments=_transformers_arguments,
             weights=transformers_table,
             ignored=TRANSFORMERS_IGNORED,

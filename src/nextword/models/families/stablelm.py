@@ -134,7 +134,7 @@ FAMILY = Family(
     task=StableLMCausalLM,
     formats={
         "transformers": StoredFormat(
-            architectures=("stablelm",),
+            architectures={"stablelm": "StableLmForCausalLM"},
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=TRANSFORMERS_IGNORED,

@@ -120,7 +120,7 @@ FAMILY = Family(
     task=Starcoder2CausalLM,
     formats={
         "transformers": StoredFormat(
-            architectures=("starcoder2",),
+            architectures={"starcoder2": "Starcoder2ForCausalLM"},
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=TRANSFORMERS_IGNORED,

@@ -10,13 +10,9 @@ import numpy as np
 from nextword.errors import PresetError
 from nextword.layers import DecoderConfig
 from nextword.models.family import Family, StoredFormat, all_families
-from nextword.models.formats.gguf_settings import (
-    OfferedSettings,
-    decoder_settings,
-    differences,
-    rotary_tensors,
-)
-from nextword.presets.weight_table import WeightTable, stored_tensors
+from nextword.models.formats.gguf_settings import decoder_settings, rotary_tensors
+from nextword.models.formats.offered_settings import OfferedSettings, differences
+from nextword.presets.weight_table import WeightTable, stored_shapes
 
 
 @dataclass
@@ -78,7 +74,8 @@ def gguf_layout(
         layout = _offer(stored, architecture, config)
         try:
             layout.table = stored.weights(layout, config)
-            layout.shapes = _stored_shapes(layout, shapes)
+            further = {name: tensor.shape for name, tensor in layout.further.items()}
+            layout.shapes = stored_shapes(layout.table, shapes) | further
             read = task.backbone_cls.describe(**stored.arguments(layout))
         except (PresetError, ValueError) as error:
             reasons.append((math.inf, str(error).rstrip(".")))
@@ -106,19 +103,7 @@ def _candidates(family: Family) -> Iterator[tuple[StoredFormat, type[Any], str]]
 
 def _offer(stored: StoredFormat, architecture: str, config: DecoderConfig) -> GGUFLayout:
     settings = decoder_settings(config, divides_logits=stored.divides_logits)
-    offered = OfferedSettings({f"{architecture}.{key}": v for key, v in settings.items()})
+    known = {f"{architecture}.{key}": v for key, v in settings.items() if v is not None}
+    offered = OfferedSettings(known)
     offered[f"{architecture}.context_length"]  # which llama.cpp asks for, whether or not we do
     return GGUFLayout(architecture, offered, further=rotary_tensors(config))
-
-
-def _stored_shapes(
-    layout: GGUFLayout, shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, tuple[int, ...]]:
-    if unplaced := shapes.keys() ^ layout.table.keys():
-        raise PresetError(f"GGUF has no place for the variable {min(unplaced)!r}")
-    # Arrays without memory of their own go through the layouts.
-    tensors = stored_tensors(
-        layout.table, lambda path: np.broadcast_to(np.zeros((), np.int8), shapes[path])
-    )
-    further = {name: tensor.shape for name, tensor in layout.further.items()}
-    return {name: tensor.shape for name, tensor in tensors} | further

@@ -4,8 +4,6 @@ Nothing here knows what a family stores. Of everything that GGUF has a key for, 
 that the family's own reader asks for, and what the reader makes of them must be the same decoder.
 """
 
-import dataclasses
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,11 +14,10 @@ from nextword.layers import (
     Llama3Scaling,
     LongRopeScaling,
     PairScaling,
-    RotaryConfig,
-    RotaryEmbedding,
     YarnScaling,
     yarn_magnitude,
 )
+from nextword.models.formats.offered_settings import pair_factors, rotated_width
 from nextword.models.formats.rotary import (
     GGUF_LONG_FACTORS,
     GGUF_PAIR_FACTORS,
@@ -30,36 +27,6 @@ from nextword.models.formats.rotary import (
 # For models that declare no limit; the format and llama.cpp want one.
 _CONTEXT_LENGTH = 4096
 _GATING = {"softmax": 1, "sigmoid": 2}
-_MAGNITUDES_DIFFER_BY = 1e-5
-
-
-class OfferedSettings(Mapping[str, Any]):
-    """Settings of which those exist that somebody has asked for.
-
-    Args:
-        settings: keys and values; a key whose value is None is not there.
-
-    Example:
-    >>> offered = OfferedSettings({"block_count": 2, "logit_scale": 1.0})
-    >>> offered["block_count"], dict(offered)
-    (2, {'block_count': 2})
-    """
-
-    def __init__(self, settings: Mapping[str, Any]) -> None:
-        self._settings = settings
-        self._asked: dict[str, Any] = {}
-
-    def __getitem__(self, key: str) -> Any:
-        value = self._settings.get(key)
-        if value is None:
-            raise KeyError(key)
-        return self._asked.setdefault(key, value)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(tuple(self._asked))
-
-    def __len__(self) -> int:
-        return len(self._asked)
 
 
 def decoder_settings(config: DecoderConfig, *, divides_logits: bool) -> dict[str, Any]:
@@ -149,7 +116,7 @@ def _rotary_settings(config: DecoderConfig) -> dict[str, Any]:
     settings = {
         "freq_base": float(rotary.theta),
         "freq_base_swa": float(sliding.theta),
-        "dimension_count": rotary.dimensions(_rotated_width(config)),
+        "dimension_count": rotary.dimensions(rotated_width(config)),
     }
     match rotary.scaling:
         case LinearScaling(factor=factor) if factor != 1:
@@ -182,88 +149,13 @@ def rotary_tensors(config: DecoderConfig) -> dict[str, np.ndarray]:
     scaling = config.rotary.scaling if config.rotary else None
     match scaling:
         case Llama3Scaling() | PairScaling():
-            return {GGUF_PAIR_FACTORS: _pair_factors(config.rotary, _rotated_width(config))}
+            return {GGUF_PAIR_FACTORS: pair_factors(config.rotary, rotated_width(config))}
         case LongRopeScaling():
             return {
                 GGUF_SHORT_FACTORS: np.array(scaling.short_factors, np.float32),
                 GGUF_LONG_FACTORS: np.array(scaling.long_factors, np.float32),
             }
     return {}
-
-
-def differences(stored: DecoderConfig, config: DecoderConfig) -> dict[str, Any]:
-    """Return in which fields a decoder that was read computes something else than another.
-
-    Args:
-        stored: the description that was read.
-        config: the description that was meant.
-
-    Returns:
-        The fields of `config` in question, and their values.
-    """
-    theirs, ours = _meaning(stored), _meaning(config)
-    if config.context_length is None:
-        theirs["context_length"] = None
-    return {name: getattr(config, name) for name in ours if not _is_close(theirs[name], ours[name])}
-
-
-def _meaning(config: DecoderConfig) -> dict[str, Any]:
-    """Return what a description says, so that different ways to say the same are equal."""
-    meaning = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    layers, experts = range(config.num_layers), config.experts
-    for name in ("dropout", "sliding_rotary", "rotary_layers", "sliding_layers"):
-        del meaning[name]
-    if config.position_embedding != "alibi":
-        meaning["alibi_scale"] = meaning["alibi_dtype"] = None
-    if config.norm == "rms":
-        meaning["norm_bias"] = None
-    limit = config.context_length or np.inf
-    windows = [config.window(i) for i in layers]
-    return meaning | {
-        "rotary": [_rotation(config.rotary_of(i), _rotated_width(config)) for i in layers],
-        "sliding_window": [None if (window or limit) >= limit else window for window in windows],
-        "attention_scale": config.attention_scale or config.head_dim**-0.5,
-        "latent": config.latent and list(vars(config.latent).values()),
-        "experts": experts
-        and list((vars(experts) | {"layers": [config.has_experts(i) for i in layers]}).values()),
-    }
-
-
-def _rotation(rotary: RotaryConfig | None, width: int) -> list[Any] | None:
-    if rotary is None:
-        return None
-    scaling = rotary.scaling
-    meaning: list[Any] = [rotary.theta, rotary.dimensions(width)]
-    match scaling:
-        case None | LinearScaling(factor=1):
-            return meaning
-        case Llama3Scaling() | PairScaling():
-            return [*meaning, "pairs", *_pair_factors(rotary, width).tolist()]
-        case YarnScaling() | LongRopeScaling():
-            numbers = vars(scaling) | {"attention_factor": scaling.magnitude}
-            if isinstance(scaling, LongRopeScaling):
-                numbers["factor"] = None  # from which the magnitude was made
-            return [*meaning, scaling.kind, *numbers.values()]
-    return [*meaning, scaling.kind, *vars(scaling).values()]
-
-
-def _pair_factors(rotary: RotaryConfig | None, width: int) -> np.ndarray:
-    assert rotary is not None  # noqa: S101  # for the type checker: its scaling was looked at
-    plain = RotaryEmbedding(dataclasses.replace(rotary, scaling=None), width)
-    return np.asarray(plain.frequencies(None)) / RotaryEmbedding(rotary, width).frequencies(None)
-
-
-def _rotated_width(config: DecoderConfig) -> int:
-    return config.latent.rotated_dim if config.latent else config.head_dim
-
-
-def _is_close(stored: Any, meant: Any) -> bool:
-    """Return whether two values are equal, floats as far as a file keeps them."""
-    if isinstance(meant, list | tuple) and isinstance(stored, list | tuple):
-        return len(stored) == len(meant) and all(map(_is_close, stored, meant))
-    if isinstance(meant, float) and isinstance(stored, int | float):
-        return abs(stored - meant) <= _MAGNITUDES_DIFFER_BY * abs(meant)
-    return bool(stored == meant)
 
 
 def sliding_period(windows: list[bool]) -> int:

@@ -127,5 +127,7 @@ def decoder_prefix(checkpoint: Checkpoint, prefix: str) -> str:
 
     Checkpoints saved without the language model around the decoder lack the prefix.
     """
-    has_prefix = any(name.startswith(prefix) for name in checkpoint.tensor_names())
-    return prefix if has_prefix else ""
+    names = checkpoint.tensor_names()
+    has_prefix = any(name.startswith(prefix) for name in names)
+    # Without names it is a checkpoint that is about to be written.
+    return prefix if has_prefix or not names else ""

@@ -1,0 +1,89 @@
+"""How a backbone is laid out in a transformers checkpoint: found by asking its family's reader."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nextword.errors import PresetError
+from nextword.layers import DecoderConfig
+from nextword.models.family import Family
+from nextword.models.formats.offered_settings import OfferedSettings, differences
+from nextword.models.formats.transformers_settings import decoder_settings
+from nextword.presets.stored_tensors import StoredTensors
+from nextword.presets.weight_table import WeightTable, stored_shapes
+
+
+class _Draft(StoredTensors):
+    """A checkpoint that is about to be written, which readers take for one that has no tensors yet.
+
+    Args:
+        architecture: `model_type` of config.json.
+        config: the settings; those that a reader has asked for are there.
+    """
+
+    format = "transformers"
+
+    def __init__(self, architecture: str, config: Mapping[str, Any]) -> None:
+        super().__init__("the checkpoint to be written", [])
+        self.architecture = architecture
+        self.config = config
+
+
+@dataclass(frozen=True)
+class TransformersLayout:
+    """How a backbone is stored in a transformers checkpoint.
+
+    Attributes:
+        class_name: transformers' class of the whole model.
+        settings: those of config.json that describe the model.
+        table: where each variable is stored.
+        shapes: shape of each stored tensor, by its name.
+    """
+
+    class_name: str
+    settings: Mapping[str, Any]
+    table: WeightTable
+    shapes: Mapping[str, tuple[int, ...]]
+
+
+def transformers_layout(
+    family: Family, config: DecoderConfig, shapes: Mapping[str, tuple[int, ...]]
+) -> TransformersLayout:
+    """Return how transformers stores a decoder.
+
+    What nextword reads from the checkpoint is the same decoder: that is checked before anything is
+    written.
+
+    Args:
+        family: the decoder's family.
+        config: the decoder's description.
+        shapes: path of each variable to its shape.
+
+    Raises:
+        PresetError: no architecture of the family computes in transformers what the decoder does.
+    """
+    backbone_cls = family.task.backbone_cls
+    stored = family.formats.get("transformers")
+    assert stored is not None and isinstance(stored.architectures, Mapping)  # noqa: S101
+    # How much each architecture cannot tell, and that in words.
+    reasons: list[tuple[float, str]] = []
+    for architecture, class_name in stored.architectures.items():
+        offered = OfferedSettings(decoder_settings(config))
+        draft = _Draft(architecture, offered)
+        try:
+            read = backbone_cls.describe(**stored.arguments(draft))
+        except (PresetError, ValueError) as error:
+            reasons.append((math.inf, str(error).rstrip(".")))
+            continue
+        if wrong := differences(read, config):
+            listed = ", ".join(f"{name}={value!r:.80}" for name, value in wrong.items())
+            reasons.append((len(wrong), f"{class_name} of transformers has no {listed}"))
+            continue
+        settings = {"model_type": architecture, **offered.taken()}
+        table = stored.weights(_Draft(architecture, settings), config)
+        return TransformersLayout(class_name, settings, table, stored_shapes(table, shapes))
+    _, reason = min(reasons, key=lambda entry: entry[0])
+    raise PresetError(
+        f"transformers cannot compute what this {backbone_cls.__name__} does: {reason}."
+    )

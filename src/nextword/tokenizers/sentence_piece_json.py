@@ -1,0 +1,118 @@
+"""From a SentencePiece model to the tokenizer.json that does the same."""
+
+import json
+from collections.abc import Mapping
+
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+)
+
+from nextword.errors import PresetError
+from nextword.tokenizers.library_engine import start_processor
+from nextword.tokenizers.sentence_piece_proto import ModelType, PieceType, SentencePieceModel
+
+_SPACE = "\u2581"
+_IN_TEXT = (PieceType.NORMAL, PieceType.USER_DEFINED)
+
+
+def sentence_piece_json(
+    model: SentencePieceModel,
+    added_tokens: Mapping[int, AddedToken],
+    *,
+    prefix_everywhere: bool,
+    start_token: str | None,
+) -> str:
+    """Return the text of the tokenizer.json that does what a SentencePiece model does.
+
+    Args:
+        model: the model, of byte pairs or unigrams.
+        added_tokens: id -> token that is found in a text before anything else.
+        prefix_everywhere: whether the text between added tokens has a space in front, too.
+        start_token: what is put in front of a text, if anything.
+
+    Raises:
+        PresetError: the model is of another kind.
+    """
+    library = Tokenizer(_core(model))
+    normalizer, pre_tokenizer = _preparation(model, prefix_everywhere=prefix_everywhere)
+    if normalizer:
+        library.normalizer = normalizers.Sequence(normalizer)
+    if pre_tokenizer:
+        library.pre_tokenizer = pre_tokenizers.Sequence(pre_tokenizer)
+    steps = [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    if model.add_dummy_prefix:
+        steps.append(decoders.Strip(" ", 1, 0))
+    library.decoder = decoders.Sequence(steps)
+    data = json.loads(library.to_str())
+    if start_token is not None:
+        ids = {piece.text: i for i, piece in enumerate(model.pieces)}
+        ids |= {token.content: id for id, token in added_tokens.items()}
+        data["post_processor"] = start_processor(start_token, ids[start_token])
+    flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
+    # Not by the library's own method, which gives ids of its own to tokens behind the model's.
+    data["added_tokens"] = [
+        {"id": id, "content": token.content, **{flag: getattr(token, flag) for flag in flags}}
+        for id, token in sorted(added_tokens.items())
+    ]
+    return json.dumps(data, ensure_ascii=False)
+
+
+def _core(model: SentencePieceModel) -> models.Model:
+    unknown = next(i for i, piece in enumerate(model.pieces) if piece.type is PieceType.UNKNOWN)
+    if model.model_type is ModelType.UNIGRAM:
+        pieces = [(piece.text, piece.score) for piece in model.pieces]
+        return models.Unigram(pieces, unk_id=unknown, byte_fallback=model.byte_fallback)
+    if model.model_type is not ModelType.BPE:
+        raise PresetError(
+            f"transformers has no tokenizer for a SentencePiece model of the type "
+            f"{model.model_type.name!r}: it must be 'BPE' or 'UNIGRAM'."
+        )
+    return models.BPE(
+        {piece.text: i for i, piece in enumerate(model.pieces)},
+        _merges(model),
+        unk_token=model.pieces[unknown].text,
+        fuse_unk=True,
+        byte_fallback=model.byte_fallback,
+    )
+
+
+def _merges(model: SentencePieceModel) -> list[tuple[str, str]]:
+    """Return the pairs in the order in which SentencePiece joins them: by the piece they make."""
+    scores = {p.text: p.score for p in model.pieces if p.type in _IN_TEXT}
+    ranks = {piece.text: i for i, piece in enumerate(model.pieces)}
+    made = sorted(scores, key=lambda text: (-scores[text], ranks[text]))
+    return [
+        (text[:i], text[i:])
+        for text in made
+        for i in range(1, len(text))
+        if text[:i] in scores and text[i:] in scores
+    ]
+
+
+def _preparation(
+    model: SentencePieceModel, *, prefix_everywhere: bool
+) -> tuple[list[normalizers.Normalizer], list[pre_tokenizers.PreTokenizer]]:
+    """Return what turns a text into that which is split into pieces."""
+    steps: list[normalizers.Normalizer] = []
+    if model.chars_map:
+        steps.append(normalizers.Precompiled(model.chars_map))
+    if model.remove_extra_whitespaces:
+        steps.append(normalizers.Replace(Regex("^ +| +$"), ""))
+        steps.append(normalizers.Replace(Regex(" {2,}"), " "))
+    if model.add_dummy_prefix and prefix_everywhere:
+        steps.append(normalizers.Prepend(_SPACE))
+    steps.append(normalizers.Replace(" ", _SPACE))
+    if not model.add_dummy_prefix or prefix_everywhere:
+        return steps, []
+    # The first puts a space in front of the beginning alone, and of a text that begins with one,
+    # too, since there are no more spaces to find; the second turns it into what spaces are by now.
+    return steps, [
+        pre_tokenizers.Metaspace(" ", prepend_scheme="first", split=False),
+        pre_tokenizers.Metaspace(_SPACE, prepend_scheme="never", split=False),
+    ]
