@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as Library
 from tokenizers import models, normalizers, pre_tokenizers, trainers
-from transformers import BertTokenizer
+from transformers import AutoTokenizer, BertTokenizer
 
 from nextword.errors import PresetError
 from nextword.tokenizers import WordPieceTokenizer, load_tokenizer
@@ -203,3 +203,12 @@ def test_damaged_files_are_refused(content, tmp_path):
     (tmp_path / "vocab.txt").write_bytes(content)
     with pytest.raises(PresetError):
         load_tokenizer(checkpoint(tmp_path))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_transformers_reads_what_is_exported(name, both, corpus, tmp_path):
+    _, ours, theirs = both[name]
+    ours.save_for_transformers(tmp_path, add_start_token=False)
+    exported = AutoTokenizer.from_pretrained(tmp_path)
+    texts = {"add_special_tokens": False, "split_special_tokens": True, "text": corpus}
+    assert exported(**texts)["input_ids"] == theirs(**texts)["input_ids"]

@@ -7,7 +7,6 @@ from tokenizers import (
     AddedToken,
     Regex,
     Tokenizer,
-    decoders,
     models,
     normalizers,
     pre_tokenizers,
@@ -16,8 +15,12 @@ from tokenizers import (
 from nextword.errors import PresetError
 from nextword.tokenizers.library_engine import start_processor
 from nextword.tokenizers.sentence_piece_proto import ModelType, PieceType, SentencePieceModel
+from nextword.tokenizers.spelling import ByteFallbackSpelling
 
 _SPACE = "\u2581"
+_ALL_SPACES = 2**16
+# More than the pieces of any word are worth.
+_PENALTY = 1000.0
 _IN_TEXT = (PieceType.NORMAL, PieceType.USER_DEFINED)
 
 
@@ -45,11 +48,11 @@ def sentence_piece_json(
         library.normalizer = normalizers.Sequence(normalizer)
     if pre_tokenizer:
         library.pre_tokenizer = pre_tokenizers.Sequence(pre_tokenizer)
-    steps = [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
-    if model.add_dummy_prefix:
-        steps.append(decoders.Strip(" ", 1, 0))
-    library.decoder = decoders.Sequence(steps)
     data = json.loads(library.to_str())
+    spaces = _ALL_SPACES if model.remove_extra_whitespaces else int(model.add_dummy_prefix)
+    spelling = ByteFallbackSpelling([(_SPACE, " ")], byte_fallback=True, leading_spaces=spaces)
+    data["decoder"] = spelling.decoder()
+    added_tokens = _user_defined(model) | dict(added_tokens)
     if start_token is not None:
         ids = {piece.text: i for i, piece in enumerate(model.pieces)}
         ids |= {token.content: id for id, token in added_tokens.items()}
@@ -63,10 +66,21 @@ def sentence_piece_json(
     return json.dumps(data, ensure_ascii=False)
 
 
+def _user_defined(model: SentencePieceModel) -> dict[int, AddedToken]:
+    """Return the pieces that are found in a text before it is split."""
+    return {
+        id: AddedToken(piece.text, normalized=False)
+        for id, piece in enumerate(model.pieces)
+        if piece.type is PieceType.USER_DEFINED
+    }
+
+
 def _core(model: SentencePieceModel) -> models.Model:
     unknown = next(i for i, piece in enumerate(model.pieces) if piece.type is PieceType.UNKNOWN)
     if model.model_type is ModelType.UNIGRAM:
-        pieces = [(piece.text, piece.score) for piece in model.pieces]
+        # The library finds any of them in a text, which those that are no text must lose.
+        worst = min(piece.score for piece in model.pieces) - _PENALTY
+        pieces = [(p.text, p.score if p.type in _IN_TEXT else worst) for p in model.pieces]
         return models.Unigram(pieces, unk_id=unknown, byte_fallback=model.byte_fallback)
     if model.model_type is not ModelType.BPE:
         raise PresetError(
@@ -98,20 +112,29 @@ def _merges(model: SentencePieceModel) -> list[tuple[str, str]]:
 def _preparation(
     model: SentencePieceModel, *, prefix_everywhere: bool
 ) -> tuple[list[normalizers.Normalizer], list[pre_tokenizers.PreTokenizer]]:
-    """Return what turns a text into that which is split into pieces."""
+    """Return what turns a text into that which is split into pieces.
+
+    Where a space goes in front of the beginning of a text alone and repeated ones are dropped, one
+    at the beginning of what follows an added token stays: nothing in the library tells that place
+    from the beginning.
+    """
     steps: list[normalizers.Normalizer] = []
+    has_first = model.add_dummy_prefix and not prefix_everywhere
     if model.chars_map:
         steps.append(normalizers.Precompiled(model.chars_map))
     if model.remove_extra_whitespaces:
-        steps.append(normalizers.Replace(Regex("^ +| +$"), ""))
+        steps.append(normalizers.Replace(Regex(" +$" if has_first else "^ +| +$"), ""))
         steps.append(normalizers.Replace(Regex(" {2,}"), " "))
+        if has_first:
+            first = pre_tokenizers.Metaspace(_SPACE, prepend_scheme="first", split=False)
+            return steps, [first]
     if model.add_dummy_prefix and prefix_everywhere:
         steps.append(normalizers.Prepend(_SPACE))
     steps.append(normalizers.Replace(" ", _SPACE))
-    if not model.add_dummy_prefix or prefix_everywhere:
+    if not has_first:
         return steps, []
-    # The first puts a space in front of the beginning alone, and of a text that begins with one,
-    # too, since there are no more spaces to find; the second turns it into what spaces are by now.
+    # The first puts a space in front of the beginning, and of one that begins with a space, too,
+    # since there are no more spaces to find; the second turns it into what spaces are by now.
     return steps, [
         pre_tokenizers.Metaspace(" ", prepend_scheme="first", split=False),
         pre_tokenizers.Metaspace(_SPACE, prepend_scheme="never", split=False),
