@@ -16,7 +16,8 @@ SENTENCE_PIECES = ("dummy prefix", "no prefix", "unigram", "unigram with bytes")
 
 @pytest.fixture(scope="module")
 def protos() -> dict[str, bytes]:
-    text = [Path(__file__).read_text(encoding="utf-8"), *ATOMS * 4]
+    license = Path(__file__).parents[2] / "LICENSE"
+    text = [license.read_text(encoding="utf-8"), *ATOMS * 4]
     return {kind: train(kind, text) for kind in (*SENTENCE_PIECES, "word")}
 
 
@@ -82,7 +83,7 @@ def test_sentence_pieces(kind, legacy, protos, corpus, tmp_path):
         corpus = [text for text in corpus if "<s>" not in text and "</s>" not in text]
         assert len(corpus) > 300
     # Of equally probable splits, the two libraries may find another one.
-    assert_equal(ours, exported(ours, directory), corpus, ties=5 if "unigram" in kind else 0)
+    assert_equal(ours, exported(ours, directory), corpus, ties=20 if "unigram" in kind else 0)
     assert (directory / "tokenizer.model").read_bytes() == protos[kind]
 
     again = load_tokenizer(checkpoint(directory))

@@ -193,13 +193,18 @@ class Matrix:
         if self.update is None:
             parts = {name: _to_numpy(variable) for name, variable in self.variables.items()}
         else:
-            a, b = map(_to_numpy, self.update.factors)
-            update = np.float32(self.update.scale) * (b @ a)
-            parts = dict(self.form.quantize(self._dequantized() + update))
+            parts = dict(self.form.quantize(self.dense()))
         return {
             part: value.astype(self.variables[part].dtype, copy=False)
             for part, value in parts.items()
         }
+
+    def dense(self) -> np.ndarray:
+        """Return the matrix with its update, float32 of shape `[out, in]`, however it is held."""
+        if self.update is None:
+            return self._dequantized()
+        a, b = (_to_numpy(factor).astype("float32") for factor in self.update.factors)
+        return self._dequantized() + np.float32(self.update.scale) * (b @ a)
 
     @property
     def variable_paths(self) -> list[str]:

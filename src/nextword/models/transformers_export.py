@@ -102,9 +102,7 @@ class _Export:
     def _value(self, path: str) -> np.ndarray:
         """Return a variable's value; that of a matrix with its update, and unpacked."""
         weight = self._weights[path]
-        if not isinstance(weight, Matrix):
-            return as_array(weight)
-        return weight.form.dequantize(weight.merged_parts())[: weight.shape[0]]
+        return weight.dense() if isinstance(weight, Matrix) else as_array(weight)
 
 
 def _roles(tokenizer: "Tokenizer | None") -> dict[str, Any]:

@@ -118,7 +118,7 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
         "num_layers": spelled_integer(config, "n_layer", "num_hidden_layers"),
         "num_heads": spelled_integer(config, "n_head", "num_attention_heads"),
         "hidden_dim": hidden_dim,
-        "intermediate_dim": config.integer("n_inner", 4 * hidden_dim),
+        "intermediate_dim": config.choice("n_inner", [4 * hidden_dim], 4 * hidden_dim),
         "dropout": config.fraction("hidden_dropout", 0.0),
         "layer_norm_epsilon": config.number("layer_norm_epsilon", 1e-5),
     }

@@ -81,6 +81,9 @@ def transformers_layout(
             reasons.append((len(wrong), f"{class_name} of transformers has no {listed}"))
             continue
         settings = {"model_type": architecture, **offered.taken()}
+        if settings.get("sliding_window", 0) is None and read.sliding_window is not None:
+            # No layer has one, and the family's class wants the number all the same.
+            settings["sliding_window"] = read.sliding_window
         table = stored.weights(_Draft(architecture, settings), config)
         return TransformersLayout(class_name, settings, table, stored_shapes(table, shapes))
     _, reason = min(reasons, key=lambda entry: entry[0])
