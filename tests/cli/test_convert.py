@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
 import nextword
 from nextword.models.families.gpt2 import GPT2CausalLM, GPT2CausalLMPreprocessor, GPT2Tokenizer
@@ -52,9 +54,23 @@ def test_dtypes(nextword_command, preset, tmp_path):
     assert nextword.models.CausalLM.from_preset(halves).backbone.dtype_policy.name == "float16"
 
 
+def test_to_transformers(nextword_command, preset, tmp_path):
+    directory = tmp_path / "checkpoint"
+    arguments = (preset, directory, "--to", "transformers", "--dtype", "float16")
+    assert nextword_command("convert", *arguments).status == 0
+    model = AutoModelForCausalLM.from_pretrained(directory)
+    assert model.dtype == torch.float16
+    stored = model.transformer.h[0].mlp.c_fc.weight.detach().float().numpy()
+    np.testing.assert_array_equal(stored, kernel(preset).T.astype("float16"))
+
+
 @pytest.mark.parametrize(
     ("target", "dtype", "known"),
-    [("gguf", "float16", "f32, f16, bf16, q8_0, q4_0, q4_1"), ("keras", "q8_0", "float32, bfloat")],
+    [
+        ("gguf", "float16", "f32, f16, bf16, q8_0, q4_0, q4_1"),
+        ("keras", "q8_0", "float32, bfloat"),
+        ("transformers", "q8_0", "float32, bfloat"),
+    ],
 )
 def test_a_dtype_of_another_format(nextword_command, preset, tmp_path, target, dtype, known):
     arguments = (preset, tmp_path / "out", "--to", target, "--dtype", dtype)

@@ -11,7 +11,7 @@ import typer
 from nextword.cli import console, options
 
 HELP = (
-    "Write a model in another file format, for llama.cpp or for KerasHub.\n\n"
+    "Write a model in another file format, for llama.cpp, for transformers or for KerasHub.\n\n"
     "SRC is whatever 'nextword generate --preset' takes. A .gguf file is one file with everything "
     "in it, which llama.cpp and its kin run; a Keras preset is a directory that KerasHub loads. "
     "A conversion that fails or is interrupted leaves DST as it was."
@@ -20,7 +20,8 @@ HELP = (
 [bold]Examples[/bold]
   nextword convert hf://Qwen/Qwen2.5-0.5B-Instruct qwen.gguf --to gguf --dtype q8_0
   nextword convert ./my-preset my-model.gguf --to gguf --dtype q4_1
-  nextword convert model.gguf ./my-preset --to keras --dtype bfloat16"""
+  nextword convert model.gguf ./my-preset --to keras --dtype bfloat16
+  nextword convert ./my-preset ./my-checkpoint --to transformers"""
 )
 
 
@@ -29,6 +30,7 @@ class Format(StrEnum):
 
     KERAS = "keras"
     GGUF = "gguf"
+    TRANSFORMERS = "transformers"
 
 
 def convert(
@@ -41,7 +43,7 @@ def convert(
         ),
     ],
     destination: Annotated[
-        Path, typer.Argument(metavar="DST", help="The .gguf file, or the directory of the preset.")
+        Path, typer.Argument(metavar="DST", help="The .gguf file, or the directory.")
     ],
     to: Annotated[Format, typer.Option("--to", help="The file format of DST.")],
     dtype: Annotated[
@@ -49,7 +51,7 @@ def convert(
         typer.Option(
             "--dtype",
             help="How weights are stored. In gguf: f32, f16, bf16, or in blocks q8_0 (nearly as "
-            "exact as f16), q4_1 or q4_0 (the smallest). In keras: float32, bfloat16 or float16.",
+            "exact as f16), q4_1 or q4_0 (the smallest). Else: float32, bfloat16 or float16.",
             show_default="as SRC is held in memory",
         ),
     ] = None,
@@ -78,7 +80,9 @@ def convert(
             f"It must be one of {', '.join(known)} for {to.value}. Received: {dtype}.",
             param_hint="'--dtype'",
         )
-    loading: dict[str, Any] = {"dtype": dtype} if dtype is not None and to is Format.KERAS else {}
+    loading: dict[str, Any] = (
+        {"dtype": dtype} if dtype is not None and to is not Format.GGUF else {}
+    )
     lm = nextword.models.CausalLM.from_preset(source, **loading)
     if not quiet:
         console.print_note(f"Writing {destination}", only_terminal=True)
@@ -90,7 +94,7 @@ def convert(
 
 
 def _check_destination(destination: Path, to: Format, *, overwrite: bool) -> None:
-    if to is Format.KERAS:  # whose directory is looked into when it is saved
+    if to is not Format.GGUF:  # a directory is looked into when it is saved
         return
     if destination.is_dir():
         raise typer.BadParameter(
@@ -108,6 +112,10 @@ def _write_keras(lm: Any, destination: Path, dtype: str | None, overwrite: bool)
     lm.save_to_preset(destination, overwrite=overwrite)
 
 
+def _write_transformers(lm: Any, destination: Path, dtype: str | None, overwrite: bool) -> None:
+    lm.export_to_transformers(destination, overwrite=overwrite)
+
+
 def _write_gguf(lm: Any, destination: Path, dtype: str | None, overwrite: bool) -> None:
     lm.export_to_gguf(destination, dtype=dtype)
 
@@ -115,6 +123,7 @@ def _write_gguf(lm: Any, destination: Path, dtype: str | None, overwrite: bool) 
 _WRITERS: dict[Format, Callable[[Any, Path, str | None, bool], None]] = {
     Format.KERAS: _write_keras,
     Format.GGUF: _write_gguf,
+    Format.TRANSFORMERS: _write_transformers,
 }
 
 
