@@ -156,7 +156,6 @@ class CausalLM(Task):
 
         Example:
         ```python
-        lm = nextword.models.CausalLM.from_preset(directory)
         lm.export_to_transformers("./for-transformers")
         ```
         """
