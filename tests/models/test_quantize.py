@@ -94,7 +94,7 @@ def test_experts_stay_floats() -> None:
     backbone.quantize("int8")
     found = dtypes(backbone)
     assert found["transformer_layer_0/feed_forward/router/kernel"] == "int8"
-    assert found["transformer_layer_0/feed_forward/gate"] == "float32"
+    assert found["transformer_layer_0/feed_forward/expert_gate"] == "float32"
 
 
 def test_generate_before_and_after() -> None:
