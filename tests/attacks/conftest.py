@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import nextword
@@ -19,8 +20,10 @@ def no_compilation_cache() -> Iterator[None]:
     """Keep JAX from writing programs that took it long to compile, which the guard would see."""
     before = jax.config.jax_enable_compilation_cache
     jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()  # JAX looks at the setting once
     yield
     jax.config.update("jax_enable_compilation_cache", before)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="session")

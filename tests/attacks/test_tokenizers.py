@@ -226,7 +226,7 @@ def test_no_text_makes_a_known_pattern_slow(name: str) -> None:
             start = time.thread_time()
             pre_tokenizer.pre_tokenize_str(text)
             # A pattern that takes the square of the length takes seconds.
-            assert time.thread_time() - start < 0.5, (piece, end)
+            assert time.thread_time() - start < 2, (piece, end)
 
 
 @pytest.fixture(scope="module")
