@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import torch
@@ -15,6 +16,7 @@ from nextword.models.families.gpt2 import GPT2CausalLM, GPT2CausalLMPreprocessor
 def preset(tmp_path_factory):
     """A small preset in KerasHub's format."""
     directory = tmp_path_factory.mktemp("presets") / "tiny"
+    keras.utils.set_random_seed(0)
     backbone = nextword.models.GPT2Backbone(
         vocabulary_size=4, num_layers=1, num_heads=2, hidden_dim=32, intermediate_dim=64
     )
@@ -48,7 +50,8 @@ def test_dtypes(nextword_command, preset, tmp_path):
     assert nextword_command("convert", preset, file, "--to", "gguf", "--dtype", "q8_0").status == 0
     largest = np.abs(kernel(preset)).max()
     difference = np.abs(kernel(file) - kernel(preset)).max()
-    assert 0 < difference <= largest / 254 * 1.01
+    # Half a step, and what the scale loses in float16.
+    assert 0 < difference <= largest * (1 / 254 + 2**-11)
     arguments = (preset, halves, "--to", "keras", "--dtype", "float16")
     assert nextword_command("convert", *arguments).status == 0
     assert nextword.models.CausalLM.from_preset(halves).backbone.dtype_policy.name == "float16"
