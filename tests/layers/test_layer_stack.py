@@ -10,8 +10,7 @@ import nextword
 from families.cases import CASES, Case
 from nextword.generation.backend import get_backend
 from nextword.generation.cache import DecodeCache, allocate_buffers
-from nextword.ops.native import kernels_in_use, kernels_used
-from nextword.ops.native.step_program import MOST_TOKENS
+from nextword.ops.native import MOST_ROWS, kernels_in_use, kernels_used
 
 pytestmark = pytest.mark.skipif(kernels_in_use() is None, reason="built without native kernels")
 
@@ -47,8 +46,8 @@ def backbone() -> Any:
 
 
 def test_few_tokens_only(backbone: Any) -> None:
-    assert is_native(backbone, rows=MOST_TOKENS // 4, length=4)
-    assert not is_native(backbone, rows=MOST_TOKENS // 4 + 1, length=4)
+    assert is_native(backbone, rows=MOST_ROWS // 4, length=4)
+    assert not is_native(backbone, rows=MOST_ROWS // 4 + 1, length=4)
 
 
 @pytest.mark.parametrize("mode", ["q8_0", "q4_1", "q4_0"])

@@ -8,8 +8,8 @@ from keras import ops
 from nextword.layers.attention import LayerCache
 from nextword.layers.rotary_embedding import RotaryTables
 from nextword.layers.transformer_layer import TransformerLayer
-from nextword.ops.native import can_call_kernels
-from nextword.ops.native.step_program import MOST_TOKENS, NotCoveredError, StepProgram
+from nextword.ops.native import MOST_ROWS, can_call_kernels
+from nextword.ops.native.step_program import NotCoveredError, StepProgram
 
 
 def apply_layers(
@@ -41,7 +41,7 @@ def apply_layers(
 
 def _are_few(hidden_states: Any, caches: Sequence[LayerCache]) -> bool:
     batch, length, _ = hidden_states.shape
-    return batch * length <= MOST_TOKENS and all(cache.in_place for cache in caches)
+    return batch * length <= MOST_ROWS and all(cache.in_place for cache in caches)
 
 
 def _native(

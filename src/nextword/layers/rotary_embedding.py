@@ -39,6 +39,11 @@ class RotaryEmbedding:
         self._dimensions = rotary.dimensions(head_dim)
         self._pairs = self._dimensions // 2
 
+    @property
+    def angles(self) -> tuple[RotaryConfig, int]:
+        """What the angles follow from: two embeddings that agree on it rotate alike."""
+        return self._rotary, self._dimensions
+
     def frequencies(self, lengths: Any = None) -> Any:
         """Return the angle per position of each rotated pair, in radians.
 
@@ -131,11 +136,10 @@ class RotaryTables:
 
     def of(self, rotary: RotaryEmbedding) -> Any:
         """Return the cosines and then the sines, float32 `[batch, length, 2 * pairs]`."""
-        key = rotary._rotary, rotary._dimensions
-        if key not in self._tables:
+        if rotary.angles not in self._tables:
             parts = rotary.cosines_and_sines(self._positions, self._lengths)
-            self._tables[key] = ops.concatenate(parts, axis=-1)[:, 0]
-        return self._tables[key]
+            self._tables[rotary.angles] = ops.concatenate(parts, axis=-1)[:, 0]
+        return self._tables[rotary.angles]
 
 
 def _llama3_scaled(frequencies: np.ndarray, scaling: Llama3Scaling) -> np.ndarray:

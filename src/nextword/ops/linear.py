@@ -6,10 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from nextword.ops.native import can_call_kernels
+from nextword.ops.native import MOST_ROWS, can_call_kernels
 
-# More rows than these share each weight that is read, and the backend's product is as good.
-_MOST_ROWS = 16
 _NATIVE_DTYPES = ("float32", "bfloat16")
 
 
@@ -42,7 +40,7 @@ def _is_native(inputs: Any, kernel: Any) -> bool:
     """Return whether there is a native kernel for these rows, and it is the faster one."""
     return (
         can_call_kernels(inputs)
-        and math.prod(inputs.shape[:-1]) <= _MOST_ROWS
+        and math.prod(inputs.shape[:-1]) <= MOST_ROWS
         and keras.backend.standardize_dtype(kernel.dtype) in _NATIVE_DTYPES
     )
 

@@ -10,7 +10,10 @@ import keras
 
 from nextword.ops.native.library import kernels_in_use, kernels_used
 
-__all__ = ["can_call_kernels", "kernels_in_use", "kernels_used"]
+__all__ = ["MOST_ROWS", "can_call_kernels", "kernels_in_use", "kernels_used"]
+
+MOST_ROWS = 16
+"""More rows of floats than these share each weight that is read: the backend is as good then."""
 
 
 def can_call_kernels(inputs: Any) -> bool:

@@ -11,9 +11,6 @@ from typing import Any
 
 import keras
 
-MOST_TOKENS = 16
-"""More tokens than these are computed by the backend's own products, which are as good then."""
-
 
 class NotCoveredError(Exception):
     """The instructions do not cover something that a model does; the portable operations do."""
