@@ -24,8 +24,8 @@ struct Operand {
 // What to compute, and where.
 //
 // `program` is a sequence of instructions: a code, the number of integers that follow, and these.
-// Each instruction has two floats in `factors`, too. step_program.py writes them; step.cc says what
-// they mean.
+// Each instruction has two floats in `factors`, too. step_program.py writes them;
+// step_operations.cc says what they mean.
 struct Step {
   const int64_t* program;
   int64_t program_size;

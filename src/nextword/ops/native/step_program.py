@@ -1,7 +1,8 @@
 """One decoding step through a stack of layers, written as a program for the native kernels.
 
 Each layer says in its `emit` what it computes, in the instructions below; `StepProgram.run` then
-calls the kernels once for all of them. `step.cc` executes them, and says what their numbers mean.
+calls the kernels once for all of them. `step.cc` executes them, and `step_operations.cc` says what
+their numbers mean.
 """
 
 import dataclasses
