@@ -5,6 +5,7 @@ import inspect
 import pytest
 
 import nextword
+from keras_presets import CASES
 from nextword.models.family import all_families
 from nextword.models.formats.keras import KerasFormat
 
@@ -81,6 +82,31 @@ def test_compile_takes_the_arguments_of_keras_hub_and_their_defaults(name: str) 
     assert [(p.name, p.default, p.kind) for p in ours] == [
         (p.name, p.default, p.kind) for p in theirs
     ]
+
+
+CAUSAL_LMS = sorted(name for name in exports_for_our_backbones() if name.endswith("CausalLM"))
+ARGUMENTS = {f"{case.prefix}Backbone": case.arguments for case in CASES.values()}
+
+
+@pytest.mark.parametrize("name", CAUSAL_LMS)
+def test_models_take_their_parts_as_keras_hub_does(name: str) -> None:
+    theirs = inspect.signature(getattr(keras_hub.models, name)).parameters.values()
+    order = [p.name for p in theirs if p.kind is p.POSITIONAL_OR_KEYWORD]
+    assert sorted(order) == ["backbone", "preprocessor"]
+    cls = getattr(nextword.models, name)
+    their_backbone = getattr(keras_hub.models, name).backbone_cls.__name__
+    backbone = BACKBONES[their_backbone](**ARGUMENTS[their_backbone])
+
+    def preprocessor(x: object) -> object:
+        return x
+
+    parts = {"backbone": backbone, "preprocessor": preprocessor}
+    model = cls(*(parts[part] for part in order))
+    assert (model.backbone, model.preprocessor) == (backbone, preprocessor)
+    model = cls(*({**parts, "preprocessor": None}[part] for part in order))
+    assert (model.backbone, model.preprocessor) == (backbone, None)
+    with pytest.raises(TypeError, match=r"`backbone` must be a Backbone\. .* type function"):
+        cls(preprocessor, None)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -26,7 +26,7 @@ from nextword.models.generate_outputs import (
     generated_token_ids,
     joined_token_ids,
 )
-from nextword.models.task import Task
+from nextword.models.task import Task, check_backbone
 from nextword.models.text_stream import CompletionDecoder, TextStream
 from nextword.preprocessing import text_list
 from nextword.training.datasets import is_tensorflow_dataset
@@ -41,8 +41,13 @@ class CausalLM(Task):
 
     Args:
         backbone: the model without its head.
-        preprocessor: turns text into the backbone's inputs; None to work with token ids.
+        preprocessor: turns text into the backbone's inputs; None to work with token ids. It may
+            come first, as some classes of KerasHub have it.
         name: name of the model.
+
+    Raises:
+        TypeError: there is no backbone.
+        ValueError: the backbone is not causal.
 
     Example:
     ```python
@@ -57,6 +62,9 @@ class CausalLM(Task):
     def __init__(
         self, backbone: Backbone, preprocessor: Any | None = None, *, name: str | None = None
     ) -> None:
+        if isinstance(preprocessor, Backbone):
+            backbone, preprocessor = preprocessor, backbone
+        check_backbone(backbone)
         if not backbone.config.causal:
             raise ValueError(
                 "`backbone` must be causal: no token may see those that it is to predict. "

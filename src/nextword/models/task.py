@@ -251,6 +251,18 @@ class Task(PipelineModel):
         return {weight.path: weight for weight in self.weights if id(weight) not in own}
 
 
+def check_backbone(backbone: Any) -> None:
+    """Check that a model is made of a backbone.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if not isinstance(backbone, Backbone):
+        raise TypeError(
+            f"`backbone` must be a Backbone. Received: an object of type {type(backbone).__name__}."
+        )
+
+
 def _deserialized_part(name: str, value: dict[str, Any], custom_objects: Any) -> Any:
     # Only what this library or the user has registered: Keras would go on to look among its own
     # layers, some of which read files.

@@ -8,7 +8,7 @@ import numpy as np
 
 from nextword.layers import Linear
 from nextword.models.backbone import Backbone
-from nextword.models.task import Task
+from nextword.models.task import Task, check_backbone
 from nextword.presets.config_reader import ConfigReader
 
 _MAX_CLASSES = 2**20  # bounds what a file can make us allocate
@@ -35,6 +35,7 @@ class TextClassifier(Task):
         name: name of the model.
 
     Raises:
+        TypeError: there is no backbone.
         ValueError: an argument is out of its range, or the backbone has no pooler.
 
     Example:
@@ -84,6 +85,7 @@ class TextClassifier(Task):
                 f"`num_classes` must be an integer from 1 to {_MAX_CLASSES}. Received: "
                 f"num_classes={num_classes!r}."
             )
+        check_backbone(backbone)
         if not backbone.config.pooler:
             raise ValueError(
                 "`backbone` must have a pooler, to make one vector of a text. Received: a "
