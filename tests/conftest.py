@@ -23,3 +23,9 @@ def smollm2(smollm2_path: Path) -> Any:
     lm = nextword.models.CausalLM.from_preset(smollm2_path)
     lm.compile(sampler="greedy")
     return lm
+
+
+@pytest.fixture(scope="session")
+def smollm2_in_floats(smollm2_path: Path) -> Any:
+    """The default preset with its weights unpacked."""
+    return nextword.models.CausalLM.from_preset(smollm2_path, dtype="float32")

@@ -10,6 +10,7 @@ import pytest
 
 import nextword
 from nextword.errors import PresetError
+from nextword.models.matrices import matrices
 
 TOKEN_IDS = np.random.default_rng(0).integers(0, 40, (4, 6))
 INPUTS = {"token_ids": TOKEN_IDS, "padding_mask": np.ones_like(TOKEN_IDS)}
@@ -44,6 +45,10 @@ def logits(backbone: Any) -> np.ndarray:
 
 def dtypes(backbone: Any) -> dict[str, str]:
     return {weight.path: weight.dtype for weight in backbone.weights}
+
+
+def kernel_of(backbone: Any) -> Any:
+    return matrices(backbone)[f"{ATTENTION}/query/kernel"]
 
 
 def generated(lm: Any) -> np.ndarray:
@@ -124,10 +129,20 @@ def test_filters(filters: Any, names: set[str]) -> None:
     assert {path.split("/")[-2] for path in packed} == names
 
 
-def test_keras_own_configuration() -> None:
-    backbone = gpt2()
-    backbone.quantize(config=keras.quantizers.Int8QuantizationConfig())
-    assert "int8" in dtypes(backbone).values()
+@pytest.mark.parametrize("mode", ["int8", "int8_weight_only"])
+def test_keras_own_configuration(mode: str) -> None:
+    rounds_inputs = {"activation_quantizer": None} if mode == "int8_weight_only" else {}
+    config = keras.quantizers.Int8QuantizationConfig(**rounds_inputs)
+    backbone, by_name = gpt2(), gpt2()
+    backbone.quantize(config=config)
+    by_name.quantize(mode)
+    np.testing.assert_array_equal(logits(backbone), logits(by_name))
+    theirs = keras.layers.Dense(16, use_bias=False)
+    theirs.build((None, 16))
+    theirs.kernel.assign(kernel_of(gpt2()).dense().T)
+    theirs.quantize("int8", config=config)
+    inputs = np.random.default_rng(0).normal(size=(3, 16)).astype("float32")
+    np.testing.assert_allclose(kernel_of(by_name).apply(inputs), theirs(inputs), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -135,10 +150,15 @@ def test_keras_own_configuration() -> None:
     [
         *(
             ({"mode": mode}, ValueError, f"`mode` must be 'int8'.*Received: mode={mode!r}")
-            for mode in ("float8", "gptq", "awq", "int4", "int3", None, 8)
+            for mode in ("float8", "gptq", "awq", "int2", "int3", None, 8)
         ),
         (
-            {"mode": "int8", "config": keras.quantizers.Int8QuantizationConfig(None, None)},
+            {
+                "mode": "int8",
+                "config": keras.quantizers.Int8QuantizationConfig(
+                    keras.quantizers.AbsMaxQuantizer(axis=0)
+                ),
+            },
             ValueError,
             "`config` must be None, or",
         ),
@@ -164,7 +184,7 @@ def test_arguments_that_are_refused(
 
 def test_twice(quantized: Any) -> None:
     for model in (quantized, quantized.backbone):
-        with pytest.raises(ValueError, match=r"can be called once, .* is int8"):
+        with pytest.raises(ValueError, match=r"quantized already: .*embeddings' is 'int8'"):
             model.quantize("int8")
 
 

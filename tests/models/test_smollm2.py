@@ -18,10 +18,10 @@ CASES = REFERENCE["cases"]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["prompt"][:20])
-def test_logits_of_the_next_token(smollm2: Any, case: dict[str, Any]) -> None:
+def test_logits_of_the_next_token(smollm2_in_floats: Any, case: dict[str, Any]) -> None:
     token_ids = np.array([case["prompt_ids"]])
-    assert smollm2.preprocessor.tokenize_prompts([case["prompt"]]) == token_ids.tolist()
-    logits = smollm2({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
+    assert smollm2_in_floats.preprocessor.tokenize_prompts([case["prompt"]]) == token_ids.tolist()
+    logits = smollm2_in_floats({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
     logits = keras.ops.convert_to_numpy(logits)[0, -1]
     expected_ids = case["next_token_top10_ids"]
     assert np.argsort(-logits)[:5].tolist() == expected_ids[:5]
@@ -32,11 +32,11 @@ def test_logits_of_the_next_token(smollm2: Any, case: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["prompt"][:20])
-def test_log_probabilities_of_a_continuation(smollm2: Any, case: dict[str, Any]) -> None:
+def test_log_probabilities_of_a_continuation(smollm2_in_floats: Any, case: dict[str, Any]) -> None:
     continuation = case["llama_cpp_greedy_ids"]
     start = len(case["prompt_ids"])
     token_ids = np.array([case["prompt_ids"] + continuation])
-    logits = smollm2({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
+    logits = smollm2_in_floats({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
     logits = keras.ops.convert_to_numpy(logits)[0, start - 1 : -1].astype("float64")
     log_probabilities = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     np.testing.assert_allclose(

@@ -72,6 +72,17 @@ def test_keras_hub_s_preset(pair: Pair) -> None:
     np.testing.assert_array_equal(logits(ours), logits(pair.ours))
 
 
+def test_a_preset_of_weights_alone(pair: Pair) -> None:
+    ours = nextword.models.CausalLM.from_preset(pair.directory / "floats", quantization="int8")
+    with pytest.warns(UserWarning, match="KerasHub rounds the inputs of int8 weights"):
+        ours.save_to_preset(pair.directory / "weight-only")
+    theirs = pair.theirs_loads(pair.directory / "weight-only")
+    np.testing.assert_array_equal(logits(theirs), logits(pair.theirs))
+    again = nextword.models.CausalLM.from_preset(pair.directory / "weight-only")
+    np.testing.assert_array_equal(logits(again), logits(ours))
+    assert not np.array_equal(logits(ours), logits(pair.ours))
+
+
 def test_a_preset_for_keras_hub(pair: Pair) -> None:
     pair.ours.save_to_preset(pair.directory / "ours")
     theirs = pair.theirs_loads(pair.directory / "ours")

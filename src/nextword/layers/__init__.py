@@ -10,7 +10,7 @@ from nextword.layers.latent_config import LatentConfig
 from nextword.layers.layer import Layer, WeightSource, initialize_from
 from nextword.layers.layer_stack import apply_layers
 from nextword.layers.linear import Linear
-from nextword.layers.matrix import LowRankUpdate, Matrix, held_as
+from nextword.layers.matrix import Held, LowRankUpdate, Matrix, MatrixSource, held_as, part_path
 from nextword.layers.normalization import Normalization, norm_layer
 from nextword.layers.rotary_config import (
     DynamicScaling,
@@ -35,6 +35,7 @@ __all__ = [
     "Experts",
     "ExpertsConfig",
     "FeedForward",
+    "Held",
     "LatentConfig",
     "Layer",
     "LayerCache",
@@ -44,6 +45,7 @@ __all__ = [
     "LongRopeScaling",
     "LowRankUpdate",
     "Matrix",
+    "MatrixSource",
     "Normalization",
     "PairScaling",
     "PositionEmbedding",
@@ -59,6 +61,7 @@ __all__ = [
     "held_as",
     "initialize_from",
     "norm_layer",
+    "part_path",
     "rotary_scaling",
     "yarn_magnitude",
 ]

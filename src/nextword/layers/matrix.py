@@ -3,37 +3,62 @@
 import contextlib
 import contextvars
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
-from nextword.layers.layer import Layer
+from nextword.layers.layer import Layer, initialize_from
 from nextword.ops import linear
 from nextword.ops.native.step_program import NativeMatrix, NotCoveredError
-from nextword.quantization import FLOAT, Part, WeightFormat
+from nextword.quantization import FLOAT, GroupedFormat, Part, WeightFormat
 
-_formats: contextvars.ContextVar[Mapping[str, WeightFormat]] = contextvars.ContextVar(
-    "formats", default=MappingProxyType({})
+
+class Held(NamedTuple):
+    """How a matrix is held from its beginning.
+
+    Attributes:
+        form: the format.
+        parts: its values; empty for those that `initialize_from` gives, or random ones.
+    """
+
+    form: WeightFormat = FLOAT
+    parts: Mapping[str, np.ndarray] = MappingProxyType({})
+
+
+def part_path(path: str, part: str) -> str:
+    """Return the path of the variable that holds a part of the matrix at a path."""
+    return path if part == "values" else f"{path}_{part}"
+
+
+MatrixSource = Callable[[str, tuple[int, int]], Held]
+"""Maps a matrix's path and its shape `(out, in)` to how it is held."""
+
+_source: contextvars.ContextVar[MatrixSource] = contextvars.ContextVar(
+    "matrix_source", default=lambda path, shape: Held()
 )
 
 
 @contextlib.contextmanager
-def held_as(formats: Mapping[str, WeightFormat]) -> Iterator[None]:
+def held_as(source: MatrixSource | Mapping[str, WeightFormat]) -> Iterator[None]:
     """Let matrices that are made in this context be held in other formats than floats.
 
     Args:
-        formats: path of each such matrix to its format.
+        source: says how each matrix is held; or path of each such matrix to its format.
     """
-    token = _formats.set(formats)
+    if isinstance(source, Mapping):
+        formats = source
+        token = _source.set(lambda path, shape: Held(formats.get(path, FLOAT)))
+    else:
+        token = _source.set(source)
     try:
         yield
     finally:
-        _formats.reset(token)
+        _source.reset(token)
 
 
 @dataclass(frozen=True)
@@ -99,8 +124,8 @@ class Matrix:
         self._layer = layer
         self._name = name
         self.shape = shape
-        self.form = _formats.get().get(self.path, FLOAT)
-        self.variables = self._add_variables({})
+        self.form, parts = _source.get()(self.path, shape)
+        self.variables = self._add_variables(parts)
         self.update: LowRankUpdate | None = None
 
     @property
@@ -183,17 +208,12 @@ class Matrix:
 
     def merged(self) -> dict[str, np.ndarray]:
         """Return what holds the matrix with its update, by the paths of the variables."""
-        return {
-            f"{self._layer.path}/{self._variable_name(part)}": value
-            for part, value in self.merged_parts().items()
-        }
+        return {part_path(self.path, part): v for part, v in self.merged_parts().items()}
 
     def merged_parts(self) -> dict[str, np.ndarray]:
         """Return what holds the matrix with its update, by the names of the format's parts."""
-        if self.update is None:
-            parts = {name: _to_numpy(variable) for name, variable in self.variables.items()}
-        else:
-            parts = dict(self.form.quantize(self.dense()))
+        floats = None if self.update is None else self.dense()
+        parts = self._parts() if floats is None else self.form.quantize(floats)
         return {
             part: value.astype(self.variables[part].dtype, copy=False)
             for part, value in parts.items()
@@ -203,35 +223,51 @@ class Matrix:
         """Return the matrix with its update, float32 of shape `[out, in]`, however it is held."""
         if self.update is None:
             return self._dequantized()
-        a, b = (_to_numpy(factor).astype("float32") for factor in self.update.factors)
+        a, b = map(_to_numpy, self.update.factors)
         return self._dequantized() + np.float32(self.update.scale) * (b @ a)
+
+    def merged_blocks(self) -> np.ndarray:
+        """Return the blocks of GGUF that hold the matrix with its update.
+
+        Returns:
+            uint8 array of shape `[out, bytes of a row]`.
+
+        Raises:
+            TypeError: the matrix is not held in blocks.
+        """
+        if not isinstance(self.form, GroupedFormat):
+            raise TypeError(f"{self.path!r} is not held in blocks of GGUF: it is {self.form.mode}.")
+        return self.form.to_gguf(self.merged_parts())[: self.shape[0]]
 
     @property
     def variable_paths(self) -> list[str]:
         """The paths of the variables that hold the matrix."""
-        return [f"{self._layer.path}/{self._variable_name(part)}" for part in self.variables]
+        return [part_path(self.path, part) for part in self.variables]
 
     def _dequantized(self) -> np.ndarray:
-        parts = {name: _to_numpy(variable) for name, variable in self.variables.items()}
-        return self.form.dequantize(parts)[: self.shape[0]]
+        return self.form.dequantize(self._parts())[: self.shape[0]]
+
+    def _parts(self) -> dict[str, np.ndarray]:
+        return {name: _to_numpy(variable) for name, variable in self.variables.items()}
 
     def _add_variables(self, values: Mapping[str, np.ndarray]) -> dict[str, keras.Variable]:
         """Add the variables that hold the matrix.
 
         Args:
-            values: their values by part, or nothing for random ones.
+            values: their values by part, or nothing for those of `initialize_from`, or random ones.
         """
-        return {
-            name: self._layer.add_weight(
-                name=self._variable_name(name),
-                shape=part.shape,
-                initializer=self._initializer(part, values.get(name)),
-                dtype=part.dtype,
-                trainable=self.form is FLOAT,
-                autocast=self.form is FLOAT,
-            )
-            for name, part in self.form.parts(self.shape).items()
-        }
+        with initialize_from(None) if values else contextlib.nullcontext():
+            return {
+                name: self._layer.add_weight(
+                    name=part_path(self._name, name),
+                    shape=part.shape,
+                    initializer=self._initializer(part, values.get(name)),
+                    dtype=part.dtype,
+                    trainable=self.form is FLOAT,
+                    autocast=self.form is FLOAT,
+                )
+                for name, part in self.form.parts(self.shape).items()
+            }
 
     def _initializer(self, part: Part, value: np.ndarray | None) -> Any:
         if value is not None:
@@ -239,9 +275,6 @@ class Matrix:
         if part.dtype is None:
             return keras.initializers.RandomNormal(stddev=0.02)
         return "zeros" if part.dtype in ("int8", "uint8") else "ones"
-
-    def _variable_name(self, part: str) -> str:
-        return self._name if part == "values" else f"{self._name}_{part}"
 
     def _add_factor(self, name: str, shape: tuple[int, int], initializer: Any) -> keras.Variable:
         return self._layer.add_weight(

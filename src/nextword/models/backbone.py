@@ -23,7 +23,7 @@ from nextword.layers import (
 )
 from nextword.models import lora, lora_files, quantizing
 from nextword.models.backbone_docs import backbone_docstring
-from nextword.models.matrices import modes
+from nextword.models.matrices import modes, parameter_count
 from nextword.presets.class_presets import ClassPresets
 from nextword.quantization import FORMATS
 
@@ -224,8 +224,12 @@ class Backbone(keras.Model):
         Args:
             preset: see `Task.from_preset`.
             load_weights: whether to load the stored weights, or start from random ones.
-            **kwargs: `dtype` (the stored one by default), `name`, `trainable`, and on a family's
-                own class arguments to use instead of the stored ones.
+            **kwargs: `dtype` (the stored one by default), `quantization`, `name`, `trainable`, and
+                on a family's own class arguments to use instead of the stored ones.
+                `quantization` rounds the weights that `quantize` would while they are read, so
+                that no more than one matrix is there in floats: "int8" to 8 bits with a scale for
+                each output, "int4" as "q4_1", and "q8_0", "q4_1" and "q4_0" as `quantize`. What is
+                stored so is kept bit for bit.
 
         Raises:
             PresetError: the preset cannot be found, or is not what it should be.
@@ -245,11 +249,12 @@ class Backbone(keras.Model):
         max_shard_size: float | None = 10,
         *,
         overwrite: bool = False,
+        dequantize: bool = False,
     ) -> None:
         """Save the backbone as a preset; see `Task.save_to_preset`."""
         from nextword.models.saving import PresetWriter  # which needs the families, and they this
 
-        writer = PresetWriter(backbone=self)
+        writer = PresetWriter(backbone=self, dequantize=dequantize)
         writer.write(preset_dir, max_shard_size=max_shard_size, overwrite=overwrite)
 
     def export_to_transformers(
@@ -360,22 +365,28 @@ class Backbone(keras.Model):
 
         With "int8" each row of a matrix becomes integers of 8 bits and a float32 scale, and inputs
         are rounded to 8 bits, too, token by token: what Keras and KerasHub compute, on a float32
-        model number by number. With "q8_0", "q4_1" and "q4_0" it is weights alone that are rounded,
-        to 8 or 4 bits in groups of 32 inputs that share a scale, as in GGUF. Where the native
-        kernels are built, these are the fastest; presets hold them in floats only, so a model is
-        saved before. Experts stay as they are, as in KerasHub. The rounded weights do not train;
-        LoRA on top of them does.
+        model number by number. "int8_weight_only" leaves the inputs as they are. With "q8_0",
+        "q4_1" and "q4_0" it is weights alone, too, that are rounded, to 8 or 4 bits in groups of 32
+        inputs that share a scale, as in GGUF; where the native kernels are built, these are the
+        fastest. Experts stay as they are, as in KerasHub. Matrices that are quantized in another
+        mode are converted.
+
+        The rounded weights do not train; LoRA on top of them does. Without it, `fit` of a model
+        turns them into floats again, with a warning, but for those in "int8", as in Keras.
 
         Args:
-            mode: "int8", "q8_0", "q4_1" (with a minimum for each group, more exact) or "q4_0".
-            config: None, or a `keras.quantizers.Int8QuantizationConfig` with its defaults.
+            mode: "int8", "int8_weight_only", "q8_0", "q4_1" (with a minimum for each group, more
+                exact), "int4" (the same) or "q4_0".
+            config: None, or a `keras.quantizers.Int8QuantizationConfig` with its defaults for
+                "int8", or with `activation_quantizer=None` for "int8_weight_only".
             filters: which layers to quantize: a regular expression that is looked for in their
                 names, here or in KerasHub, a list of such, or a function of a layer; all by
                 default.
 
         Raises:
             TypeError: `filters` has the wrong type.
-            ValueError: there is no such mode or layer, or the backbone has been quantized before.
+            ValueError: there is no such mode or layer, the mode cannot hold a matrix, or all
+                matrices are held in it already.
 
         Example:
         ```python
@@ -385,6 +396,10 @@ class Backbone(keras.Model):
         """
         quantizing.quantize(self, mode, config, filters)
         self._post_quantize(mode)
+
+    def count_params(self) -> int:
+        """Return the number of weights, whatever they are held in."""
+        return parameter_count(self)
 
     def get_config(self) -> dict[str, Any]:
         packed = modes(self)

@@ -106,9 +106,9 @@ class CausalLM(Task):
             weighted_metrics = [keras.metrics.SparseCategoricalAccuracy()]
         super().compile(optimizer=optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)
 
-    def quantize(self, mode: str | None = None, config: Any = None, filters: Any = None) -> None:
-        super().quantize(mode, config, filters)
-        self._engine = Engine(self.backbone)  # the old one's programs hold the weights in floats
+    def _forget_programs(self) -> None:
+        super()._forget_programs()
+        self._engine = Engine(self.backbone)
 
     def export_to_gguf(self, path: str | os.PathLike[str], *, dtype: str | None = None) -> None:
         """Write the model, with its tokenizer, as one GGUF file, which llama.cpp reads, too.

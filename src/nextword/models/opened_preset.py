@@ -15,6 +15,7 @@ from nextword.models.backbone import Backbone
 from nextword.models.family import Family, StoredFormat, find_family
 from nextword.models.formats.keras import KerasClasses, PresetFormat, keras_hub_format
 from nextword.models.loading import load_backbone
+from nextword.models.quantizing import weight_format
 from nextword.presets import resolve_preset
 from nextword.presets.checkpoint import Checkpoint, open_checkpoint
 from nextword.presets.config_reader import ConfigReader
@@ -48,7 +49,12 @@ class OpenedPreset:
     stored: StoredFormat
 
     def backbone(
-        self, *, load_weights: bool = True, dtype: Any = None, **overrides: Any
+        self,
+        *,
+        load_weights: bool = True,
+        dtype: Any = None,
+        quantization: str | None = None,
+        **overrides: Any,
     ) -> Backbone:
         """Return the backbone; see `load_backbone`.
 
@@ -61,6 +67,7 @@ class OpenedPreset:
             self.stored,
             load_weights=load_weights,
             dtype=dtype,
+            form=None if quantization is None else weight_format(quantization),
             overrides=overrides,
         )
 
@@ -239,7 +246,7 @@ def check_arguments(
 
     Raises:
         TypeError: an argument is not known or of the wrong type.
-        ValueError: `dtype` is no dtype.
+        ValueError: `dtype` is no dtype, or `quantization` no format.
     """
     allowed = tuple(allowed)
     for argument in given.keys() - set(allowed):
@@ -251,13 +258,15 @@ def check_arguments(
         )
     if given.get("dtype") is not None:
         keras.dtype_policies.get(given["dtype"])
+    if given.get("quantization") is not None:
+        weight_format(given["quantization"])
 
 
 def backbone_arguments(cls: type[Backbone]) -> list[str]:
     """Return the names of the arguments that `from_preset` of a backbone takes."""
     own = inspect.signature(cls.describe).parameters
     is_concrete = not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in own.values())
-    return ["dtype", "name", "trainable", *(own if is_concrete else ())]
+    return ["dtype", "quantization", "name", "trainable", *(own if is_concrete else ())]
 
 
 def _was_saved_without_preprocessor(source: PresetSource) -> bool:

@@ -140,7 +140,7 @@ class PipelineModel(keras.Model):
             )
             y = sample_weight = batch_size = None
             shuffle = shuffle if is_shuffled_by_keras else False
-        self._check_optimizer()
+        self._prepare_training()
         with weights_kept(self):
             return super().fit(
                 x=x,
@@ -242,7 +242,7 @@ class PipelineModel(keras.Model):
         return_dict: bool = False,
     ) -> Any:
         """Train on one batch of raw samples; see `keras.Model.train_on_batch`."""
-        self._check_optimizer()
+        self._prepare_training()
         x, y, sample_weight = self._preprocess_batch(x, y, sample_weight)
         return super().train_on_batch(
             x, y, sample_weight, class_weight=class_weight, return_dict=return_dict
@@ -259,7 +259,7 @@ class PipelineModel(keras.Model):
         """Return the outputs for one batch of raw samples; see `keras.Model.predict_on_batch`."""
         return super().predict_on_batch(self._preprocess_batch(x)[0])
 
-    def _check_optimizer(self) -> None:
+    def _prepare_training(self) -> None:
         """Check that the optimizer, if it has been used, was made for what now trains."""
         known = {id(v) for v in getattr(self.optimizer, "_trainable_variables", ())}
         if known and known != {id(variable) for variable in self.trainable_variables}:

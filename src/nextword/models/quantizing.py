@@ -1,18 +1,35 @@
 """Which matrices of a backbone `quantize` rounds, and how."""
 
 import re
+import warnings
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import keras
 
 from nextword.models.formats.keras_layers import keras_names
-from nextword.models.lora import keras_format_of
-from nextword.models.matrices import matrix_layers, modes
-from nextword.quantization import FORMATS, WeightFormat
+from nextword.models.lora import adapters, keras_format_of
+from nextword.models.matrices import matrix_layers
+from nextword.models.matrix_loading import check_fits
+from nextword.quantization import FLOAT, FORMATS, INT8, INT8_WEIGHT_ONLY, Q4_1, WeightFormat
 
 if TYPE_CHECKING:
     from nextword.models.backbone import Backbone
+
+_INT4 = {"int4": Q4_1}
+
+WEIGHT_ONLY: dict[str, WeightFormat] = {
+    "int8": INT8_WEIGHT_ONLY,
+    **_INT4,
+    **{mode: form for mode, form in FORMATS.items() if mode.startswith("q")},
+}
+"""What `from_preset` calls the formats that round weights alone.
+
+Keras' own "int8" rounds inputs, too, and `quantize` keeps its name: there weights alone are
+"int8_weight_only".
+"""
+
+_MODES: dict[str, WeightFormat] = {**FORMATS, **_INT4}
 
 
 def without_wrapper(model: Any) -> Any:
@@ -27,11 +44,6 @@ def without_wrapper(model: Any) -> Any:
 def quantize(backbone: "Backbone", mode: Any, config: Any, filters: Any) -> None:
     """Round matrices of a backbone; see `Backbone.quantize`."""
     form = _format(mode, config)
-    if present := modes(backbone):
-        raise ValueError(
-            "`quantize` can be called once, and this backbone has been quantized already: "
-            f"{min(present)!r} is {present[min(present)]}."
-        )
     is_chosen = _filter(backbone, filters)
     layers = [layer for layer in matrix_layers(backbone) if is_chosen(layer)]
     if not layers:
@@ -40,29 +52,78 @@ def quantize(backbone: "Backbone", mode: Any, config: Any, filters: Any) -> None
             f"none of {', '.join(sorted({layer.name for layer in matrix_layers(backbone)}))}."
         )
     chosen = [matrix for layer in layers for matrix in layer.matrices]
-    for matrix in chosen:
-        if not form.fits(matrix.shape):
-            raise ValueError(
-                f"`mode={mode!r}` rounds inputs in groups of 32, and {matrix.path!r} has "
-                f"{matrix.shape[1]} inputs. Choose another mode, or leave it out with `filters`."
-            )
-    for matrix in chosen:
+    changed = [matrix for matrix in chosen if matrix.form is not form]
+    if not changed:
+        raise ValueError(
+            f"The layers have been quantized already: {chosen[0].path!r} is {form.mode!r}."
+        )
+    for matrix in changed:
+        check_fits(form, matrix.path, matrix.shape)
+    for matrix in changed:
         matrix.quantize(form)
+
+
+def weight_format(quantization: Any) -> WeightFormat:
+    """Return the format that `from_preset(..., quantization=...)` asks for.
+
+    Raises:
+        ValueError: there is none of the name.
+    """
+    if quantization not in WEIGHT_ONLY:
+        raise ValueError(
+            f"`quantization` must be {_listing(WEIGHT_ONLY)}. Received: "
+            f"quantization={quantization!r}."
+        )
+    return WEIGHT_ONLY[quantization]
 
 
 def _format(mode: Any, config: Any) -> WeightFormat:
     if config is not None:
-        default = keras.quantizers.Int8QuantizationConfig()
-        if type(config) is not type(default) or config.get_config() != default.get_config():
-            raise ValueError(
-                "`config` must be None, or a keras.quantizers.Int8QuantizationConfig with its "
-                f"defaults. Received: config={config!r}."
-            )
-        mode = config.mode if mode is None else mode
-    if mode not in FORMATS:
-        known = " or ".join(map(repr, FORMATS))
-        raise ValueError(f"`mode` must be {known}. Received: mode={mode!r}.")
-    return FORMATS[mode]
+        by_config = {form: _keras_config(form) for form in (INT8, INT8_WEIGHT_ONLY)}
+        for form, known in by_config.items():
+            if type(config) is type(known) and config.get_config() == known.get_config():
+                return form if mode is None else _format(mode, None)
+        raise ValueError(
+            "`config` must be None, or a keras.quantizers.Int8QuantizationConfig with its "
+            f"defaults or without an activation quantizer. Received: config={config!r}."
+        )
+    if mode not in _MODES:
+        raise ValueError(f"`mode` must be {_listing(_MODES)}. Received: mode={mode!r}.")
+    return _MODES[mode]
+
+
+def _keras_config(form: WeightFormat) -> Any:
+    """Return how Keras describes one of its own formats."""
+    rounds_inputs = {} if form is INT8 else {"activation_quantizer": None}
+    return keras.quantizers.Int8QuantizationConfig(**rounds_inputs)
+
+
+def _listing(names: Iterable[str]) -> str:
+    return " or ".join(map(repr, names))
+
+
+def unpack_trained(backbone: "Backbone") -> bool:
+    """Turn the matrices that are about to train into floats, with a warning.
+
+    Those of Keras' own "int8" stay, as in Keras, and all stay under LoRA, which trains its updates.
+
+    Returns:
+        Whether there were any.
+    """
+    layers = [] if adapters(backbone) else matrix_layers(backbone)
+    trained = [matrix for layer in layers if layer.trainable for matrix in layer.matrices]
+    packed = [matrix for matrix in trained if matrix.form not in (FLOAT, INT8)]
+    if packed:
+        modes = " and ".join(sorted({matrix.form.mode for matrix in packed}))
+        warnings.warn(
+            f"Weights in {modes} cannot train: they become {backbone.variable_dtype} from now on. "
+            "Call `backbone.enable_lora` first to keep them and train an update of them, or load "
+            "the model with a `dtype`.",
+            stacklevel=4,
+        )
+    for matrix in packed:
+        matrix.quantize(FLOAT)
+    return bool(packed)
 
 
 def _filter(backbone: "Backbone", filters: Any) -> Callable[[Any], bool]:

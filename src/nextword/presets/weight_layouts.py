@@ -251,3 +251,10 @@ class Shifted:
 
     def write(self, value: np.ndarray) -> np.ndarray:
         return value + np.asarray(self.offset, value.dtype)
+
+
+def moves_rows(layout: Layout) -> bool:
+    """Return whether a layout moves rows of a matrix and leaves each as it is."""
+    if isinstance(layout, Rows):
+        return layout.axis == 0
+    return isinstance(layout, GroupedHeads | InterleavedRotary | UnusedRows)

@@ -220,7 +220,7 @@ class CheckpointWeights:
     ) -> None:
         self._checkpoint = checkpoint
         self._table = table
-        self._on_read = on_read
+        self.on_read = on_read
         stored = checkpoint.tensor_names()
         if sum(entry.stacked or 0 for entry in table.values()) > len(stored):
             raise PresetError(f"{checkpoint.name} holds fewer experts than it declares.")
@@ -266,7 +266,7 @@ class CheckpointWeights:
                 f"The tensor {stored.name!r} of {self._checkpoint.name} must hold {path!r} in "
                 f"{dtype}. Received: {value.dtype.name}."
             )
-        self._on_read(value.size)
+        self.on_read(value.size)
         with np.errstate(over="ignore"):  # what is too large for the dtype is found below
             value = np.ascontiguousarray(value, dtype=dtype)
         check_finite(value, f"In {dtype}, the tensor {stored.name!r} of {self._checkpoint.name}")

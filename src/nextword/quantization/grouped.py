@@ -45,6 +45,11 @@ class GroupedFormat:
     bits: int
     zero_point: int | None
 
+    @property
+    def block_bytes(self) -> int:
+        """Number of bytes that GGUF takes for a group of one output."""
+        return 2 * len(self._parameters) + GROUP * self.bits // 8
+
     def fits(self, shape: tuple[int, int]) -> bool:
         """Return whether the matrix has whole groups."""
         return shape[1] % GROUP == 0
@@ -78,7 +83,7 @@ class GroupedFormat:
             The parts.
         """
         floats = 2 * len(self._parameters)
-        blocks = blocks.reshape(len(blocks), -1, floats + GROUP * self.bits // 8)
+        blocks = blocks.reshape(len(blocks), -1, self.block_bytes)
         codes = blocks[..., floats:]
         if self.bits == 8:
             codes = codes ^ 128  # signed to unsigned, 128 for 0

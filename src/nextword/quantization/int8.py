@@ -1,15 +1,16 @@
-"""Weights of 8 bits with a scale for each output, computed with inputs of 8 bits.
+"""Weights of 8 bits with a scale for each output, for inputs of 8 bits or for floats.
 
-That is what Keras calls "int8", number by number: the absolute maximum of each row becomes 127.
+With inputs of 8 bits it is what Keras calls "int8", number by number: the absolute maximum of each
+row becomes 127.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from keras import ops
 
-from nextword.ops import int8_linear
+from nextword.ops import int8_linear, int8_weight_linear
 from nextword.ops.int8_linear import EPSILON, LARGEST
 from nextword.ops.native.step_program import NativeMatrix, NotCoveredError
 from nextword.quantization.weight_format import Part
@@ -18,13 +19,19 @@ from nextword.quantization.weight_format import Part
 class Int8Format:
     """A matrix as int8 `values` and a float32 `scale` for each row, which divides them.
 
+    Args:
+        mode: what `quantize` calls the format.
+        linear: the product of inputs, values and scale.
+
     Example:
-    >>> parts = Int8Format().quantize(np.array([[0.5, -0.2, 0.0]], "float32"))
+    >>> parts = INT8.quantize(np.array([[0.5, -0.2, 0.0]], "float32"))
     >>> parts["values"].tolist(), parts["scale"].round(3).tolist()
     ([[127, -51, 0]], [254.0])
     """
 
-    mode = "int8"
+    def __init__(self, mode: str, linear: Callable[[Any, Any, Any], Any]) -> None:
+        self.mode = mode
+        self._linear = linear
 
     def fits(self, shape: tuple[int, int]) -> bool:
         return True
@@ -42,7 +49,7 @@ class Int8Format:
         return parts["values"].astype("float32") / parts["scale"][:, None]
 
     def apply(self, inputs: Any, parts: Mapping[str, Any]) -> Any:
-        return int8_linear(inputs, parts["values"], parts["scale"])
+        return self._linear(inputs, parts["values"], parts["scale"])
 
     def rows(self, indices: Any, parts: Mapping[str, Any]) -> Any:
         values = ops.cast(ops.take(parts["values"], indices, axis=0), "float32")
@@ -52,4 +59,5 @@ class Int8Format:
         raise NotCoveredError
 
 
-INT8 = Int8Format()
+INT8 = Int8Format("int8", int8_linear)
+INT8_WEIGHT_ONLY = Int8Format("int8_weight_only", int8_weight_linear)

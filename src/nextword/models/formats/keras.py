@@ -22,10 +22,10 @@ from nextword.models.formats.keras_head import NO_WEIGHTS, head_table, stored_he
 from nextword.models.formats.keras_layers import LAYER_PATHS
 from nextword.models.formats.keras_quantization import (
     int8_matrices,
+    quantized_table,
     serialized_backbone_dtype,
-    with_scales,
+    stored_modes,
 )
-from nextword.models.matrices import modes
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.keras_config import KERAS_HUB, NEXTWORD, SerializedObject
 from nextword.presets.weight_layouts import JoinedHeads, Layout, SplitHeads, Transposed
@@ -127,12 +127,25 @@ class PresetFormat(StoredFormat):
         """Return the classes whose tokenizer is of the given one's kind."""
 
     @abc.abstractmethod
-    def table_of(self, backbone: Backbone) -> WeightTable:
-        """Return where each variable of a backbone is stored, scales of int8 matrices, too."""
+    def table_of(
+        self, config: DecoderConfig, paths: Iterable[str], modes: Mapping[str, str]
+    ) -> WeightTable:
+        """Return where each value of a backbone is stored.
+
+        Args:
+            config: the decoder.
+            paths: the values, see `WeightsToSave`.
+            modes: path of each matrix that is stored quantized to its mode.
+        """
 
     @abc.abstractmethod
-    def dtype_of(self, backbone: Backbone) -> dict[str, Any]:
-        """Return the dtype of a backbone as it is serialized."""
+    def dtype_of(self, policy: str, modes: Mapping[str, str]) -> dict[str, Any]:
+        """Return the dtype of a backbone as it is serialized.
+
+        Args:
+            policy: the name of its policy.
+            modes: see `table_of`.
+        """
 
     def arguments_to_save(self, backbone: Backbone) -> tuple[dict[str, Any], list[str]]:
         """Return a backbone's arguments as they are stored.
@@ -198,11 +211,13 @@ class KerasFormat(PresetFormat):
                 return classes
         return self.classes[0]
 
-    def table_of(self, backbone: Backbone) -> WeightTable:
-        return with_scales(self.table(backbone.config), modes(backbone), self.einsum)
+    def table_of(
+        self, config: DecoderConfig, paths: Iterable[str], modes: Mapping[str, str]
+    ) -> WeightTable:
+        return quantized_table(self.table(config), modes, self.einsum)
 
-    def dtype_of(self, backbone: Backbone) -> dict[str, Any]:
-        return serialized_backbone_dtype(backbone.dtype_policy.name, modes(backbone), self.paths)
+    def dtype_of(self, policy: str, modes: Mapping[str, str]) -> dict[str, Any]:
+        return serialized_backbone_dtype(policy, modes, self.paths)
 
     def arguments_to_save(self, backbone: Backbone) -> tuple[dict[str, Any], list[str]]:
         """Return a backbone's arguments as KerasHub stores them.
@@ -297,7 +312,7 @@ def keras_format(
 
     def weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
         in_floats = table(config)
-        return with_scales(in_floats, int8_matrices(checkpoint, in_floats), tuple(einsum))
+        return quantized_table(in_floats, stored_modes(checkpoint, in_floats), tuple(einsum))
 
     if not isinstance(unheeded, Mapping):
         parameters = inspect.signature(backbone_cls.describe).parameters

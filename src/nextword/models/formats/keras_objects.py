@@ -1,16 +1,19 @@
 """Backbones, preprocessors and models as KerasHub serializes them."""
 
 import inspect
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nextword.errors import PresetError
 from nextword.models.formats.keras import KerasClasses, PresetFormat, snake_case
+from nextword.presets.keras import INT8_MODE
 from nextword.presets.keras_config import (
     PREPROCESSOR,
     TOKENIZER,
     SerializedObject,
     serialized_dtype,
 )
+from nextword.quantization import INT8_WEIGHT_ONLY
 from nextword.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def serialized_backbone(
-    backbone: "Backbone", stored: PresetFormat, classes: KerasClasses
+    backbone: "Backbone", stored: PresetFormat, classes: KerasClasses, modes: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return what config.json holds.
 
@@ -28,10 +31,14 @@ def serialized_backbone(
         backbone: the backbone.
         stored: how its family is stored.
         classes: KerasHub's classes to name.
+        modes: path of each matrix that is stored quantized to its mode.
     """
     config, _ = stored.arguments_to_save(backbone)
-    config["dtype"] = stored.dtype_of(backbone)
-    return _serialized(classes, "Backbone", config)
+    config["dtype"] = stored.dtype_of(backbone.dtype_policy.name, modes)
+    serialized = _serialized(classes, "Backbone", config)
+    if INT8_WEIGHT_ONLY.mode in modes.values():
+        serialized[INT8_MODE] = INT8_WEIGHT_ONLY.mode
+    return serialized
 
 
 def serialized_tokenizer(tokenizer: Tokenizer, classes: KerasClasses) -> dict[str, Any]:
@@ -69,8 +76,10 @@ def serialized_preprocessor(
     return _serialized(classes, kind, config)
 
 
-def serialized_task(task: "Task", stored: PresetFormat, classes: KerasClasses) -> dict[str, Any]:
-    """Return what task.json holds."""
+def serialized_task(
+    task: "Task", stored: PresetFormat, classes: KerasClasses, modes: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return what task.json holds; for the arguments see `serialized_backbone`."""
     preprocessor, own = task.preprocessor, task.own_config()
     for key, value in own.items():
         if not isinstance(value, str | int | float | None):
@@ -79,7 +88,7 @@ def serialized_task(task: "Task", stored: PresetFormat, classes: KerasClasses) -
                 f"{getattr(task, key)!r:.80}."
             )
     config = {
-        "backbone": serialized_backbone(task.backbone, stored, classes),
+        "backbone": serialized_backbone(task.backbone, stored, classes, modes),
         "preprocessor": preprocessor and serialized_preprocessor(preprocessor, task.kind, classes),
         "name": task.name,
         **own,

@@ -1,32 +1,66 @@
-"""Quantised weights in KerasHub's presets: where the scales are, and what config.json says."""
+"""Quantised weights in presets: where they are, and what config.json says.
 
-from collections.abc import Collection, Mapping
+Matrices of 8 bits are stored as KerasHub stores them. Blocks of GGUF, for which it has no place,
+have names of their own, by which KerasHub knows that it cannot read them.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from nextword.errors import PresetError
 from nextword.models.formats.keras_layers import layer_of
+from nextword.presets.keras import block_name
 from nextword.presets.keras_config import serialized_dtype, serialized_policies
 from nextword.presets.weight_layouts import JoinedHeads, LeadingAxes, SplitHeads
 from nextword.presets.weight_table import Stored, WeightTable
-from nextword.quantization import INT8, WeightFormat
+from nextword.quantization import BLOCK_FORMATS, FORMATS, INT8, WeightFormat
 
 _LAYER = "transformer_layer_"
 
 
-def check_modes(modes: Mapping[str, str]) -> None:
-    """Check that a preset can hold the matrices of a backbone.
+def in_blocks(mode: str) -> bool:
+    """Return whether what `quantize` calls so is stored in blocks of GGUF."""
+    return mode.upper() in BLOCK_FORMATS
+
+
+def quantized_table(
+    table: WeightTable, modes: Mapping[str, str], einsum: Collection[str]
+) -> WeightTable:
+    """Return the table of a backbone some of whose matrices are quantized.
 
     Args:
+        table: where KerasHub stores each variable of the backbone in floats.
         modes: path of each quantized matrix to its mode.
+        einsum: see `with_scales`.
 
     Raises:
-        PresetError: KerasHub has no such mode.
+        PresetError: see `with_scales`.
     """
-    if unknown := set(modes.values()) - {INT8.mode}:
-        raise PresetError(
-            "A preset can hold weights in floats and in int8: save the model before it is "
-            f"quantized. Received: {min(unknown)}."
-        )
+    int8 = [path for path, mode in modes.items() if not in_blocks(mode)]
+    return {**with_scales(table, int8, einsum), **stored_in_blocks(modes)}
+
+
+def stored_in_blocks(modes: Mapping[str, str]) -> WeightTable:
+    """Return where the matrices in blocks of GGUF are, of all that are quantized to a mode."""
+    return {p: Stored(block_name(p, mode)) for p, mode in modes.items() if in_blocks(mode)}
+
+
+def stored_modes(checkpoint: Any, table: WeightTable) -> dict[str, str]:
+    """Return the modes of the matrices of a preset that are quantized.
+
+    Args:
+        checkpoint: a `KerasCheckpoint`.
+        table: where it would store each variable in floats.
+    """
+    int8 = int8_matrices(checkpoint, table)
+    return {path: form.mode for path, form in int8.items()} | block_modes(checkpoint, table)
+
+
+def block_modes(checkpoint: Any, paths: Iterable[str]) -> dict[str, str]:
+    """Return the modes of those matrices of a preset that are stored in blocks of GGUF."""
+    stored = checkpoint.tensor_names()
+    forms = [form.mode for form in BLOCK_FORMATS.values()]
+    return {p: mode for p in paths for mode in forms if block_name(p, mode) in stored}
 
 
 def with_scales(table: WeightTable, paths: Collection[str], einsum: Collection[str]) -> WeightTable:
@@ -101,7 +135,7 @@ def int8_matrices(checkpoint: Any, table: WeightTable) -> dict[str, WeightFormat
         first = f"layers/{layer_of(entry.name)}/vars/0"
         is_matrix = path.endswith(("/kernel", "embeddings"))
         if is_matrix and first in stored and checkpoint.encoding(first) == "I8":
-            found[path] = INT8
+            found[path] = FORMATS[checkpoint.int8_mode]
     return found
 
 
@@ -115,14 +149,15 @@ def serialized_backbone_dtype(
         modes: path of each quantized matrix to its mode.
         paths: what KerasHub calls the layers, see `LAYER_PATHS`.
     """
-    if not modes:
+    int8 = [path for path, mode in modes.items() if not in_blocks(mode)]
+    if not int8:
         return serialized_dtype(policy)
     layers = {}
-    for path in modes:
+    for path in int8:
         layer, number = _within_layer(path), path.removeprefix(_LAYER).partition("/")[0]
         if layer not in paths:
             raise PresetError(f"A preset has no place for {path!r} in {modes[path]}.")
-        layers[paths[layer].replace("{i}", number)] = INT8.mode
+        layers[paths[layer].replace("{i}", number)] = INT8.mode  # as KerasHub calls both
     return serialized_policies(policy, layers)
 
 

@@ -5,20 +5,19 @@ is, under its path.
 """
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nextword.errors import PresetError
 from nextword.layers import DecoderConfig
-from nextword.models.backbone import Backbone
 from nextword.models.family import Family
 from nextword.models.formats.keras import KerasClasses, PresetFormat
 from nextword.models.formats.keras_arguments import keras_arguments
-from nextword.models.lora import weights_without_adapters
-from nextword.models.matrices import modes
+from nextword.models.formats.keras_quantization import block_modes, in_blocks, stored_in_blocks
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.keras_config import NEXTWORD, serialized_dtype, serialized_policies
 from nextword.presets.weight_table import Stored, WeightTable
-from nextword.quantization import INT8, WeightFormat
+from nextword.quantization import FORMATS, INT8, WeightFormat
 from nextword.tokenizers import (
     BytePairTokenizer,
     ConvertedSentencePieceTokenizer,
@@ -55,14 +54,16 @@ class OwnFormat(PresetFormat):
             f"{type(tokenizer).__name__}."
         )
 
-    def table_of(self, backbone: Backbone) -> WeightTable:
-        return {path: Stored(path) for path in weights_without_adapters(backbone)}
+    def table_of(
+        self, config: DecoderConfig, paths: Iterable[str], modes: Mapping[str, str]
+    ) -> WeightTable:
+        return {path: Stored(path) for path in paths} | stored_in_blocks(modes)
 
-    def dtype_of(self, backbone: Backbone) -> dict[str, Any]:
-        name, packed = backbone.dtype_policy.name, modes(backbone)
-        if not packed:
-            return serialized_dtype(name)
-        return serialized_policies(name, {p.rpartition("/")[0]: packed[p] for p in packed})
+    def dtype_of(self, policy: str, modes: Mapping[str, str]) -> dict[str, Any]:
+        int8 = [path for path, mode in modes.items() if not in_blocks(mode)]
+        if not int8:
+            return serialized_dtype(policy)
+        return serialized_policies(policy, {p.rpartition("/")[0]: INT8.mode for p in int8})
 
 
 def with_presets(family: Family) -> Family:
@@ -83,7 +84,8 @@ def _format(family: Family) -> OwnFormat:
     def weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
         in_floats = table(checkpoint, config)
         scales = (f"{path}_scale" for path in _int8_matrices(checkpoint, in_floats))
-        return {**in_floats, **{path: Stored(path) for path in scales}}
+        blocks = stored_in_blocks(block_modes(checkpoint, in_floats))
+        return {**in_floats, **{path: Stored(path) for path in scales}, **blocks}
 
     elsewhere = family.formats["transformers"]
     return OwnFormat(
@@ -109,7 +111,7 @@ def _int8_matrices(checkpoint: Any, table: WeightTable) -> dict[str, WeightForma
     """Return the matrices of a preset that are int8, see `StoredFormat.packed`."""
     stored = checkpoint.tensor_names()
     return {
-        path: INT8
+        path: FORMATS[checkpoint.int8_mode]
         for path in table
         if path.endswith(("/kernel", "embeddings"))
         and path in stored
