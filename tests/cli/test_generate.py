@@ -40,11 +40,12 @@ def test_quiet_leaves_stderr_empty(fake_model, nextword_command):
 def test_options_reach_the_model(fake_model, nextword_command):
     nextword_command(
         *("generate", "-p", "./dir", "--dtype", "bfloat16", "-n", 7),
+        *("--quantization", "int4"),
         *("--stop", "END", "--stop", "\n\n", "--system", "Be brief.", "hello"),
     )
     (lm,) = fake_model.loaded
     assert lm.preset == "./dir"
-    assert lm.arguments == {"dtype": "bfloat16"}
+    assert lm.arguments == {"dtype": "bfloat16", "quantization": "int4"}
     messages = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "hello"},
@@ -122,6 +123,7 @@ def test_a_second_control_c_does_not_wait_for_a_piece(fake_model, nextword_comma
         (["x", "--top-p", "1.5"], "Invalid value for '--top-p'"),
         (["x", "--temperature", "-1"], "Invalid value for '--temperature'"),
         (["x", "--dtype", "float8"], "Invalid value for '--dtype'"),
+        (["x", "--quantization", "q5_0"], "Invalid value for '--quantization'"),
         (["x", "--sampler", "gredy"], "Invalid value for '--sampler'"),
         (["x", "--sample", "greedy"], "No such option: --sample"),
         (

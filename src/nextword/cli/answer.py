@@ -7,7 +7,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from nextword.cli import console
-from nextword.cli.options import DType, SamplerOptions
+from nextword.cli.options import DType, Quantization, SamplerOptions
 from nextword.cli.report import describe
 
 if TYPE_CHECKING:
@@ -15,13 +15,18 @@ if TYPE_CHECKING:
 
 
 def load_model(
-    preset: str, *, dtype: DType | None, sampler: SamplerOptions, quiet: bool
+    preset: str,
+    *,
+    dtype: DType | None,
+    quantization: Quantization | None,
+    sampler: SamplerOptions,
+    quiet: bool,
 ) -> "CausalLM":
     """Load the model `preset` and give it its sampler.
 
     Raises:
         typer.BadParameter: the sampling options contradict each other; raised before any work.
-        ValueError: the preset, the dtype or the value of a sampling option is refused.
+        ValueError: the preset or the value of an option is refused.
         ImportError: no Keras backend is installed.
     """
     sampler.choice()
@@ -32,7 +37,8 @@ def load_model(
     import nextword
 
     built = sampler.build()
-    arguments: dict[str, Any] = {} if dtype is None else {"dtype": dtype.value}
+    given = {"dtype": dtype, "quantization": quantization}
+    arguments: Any = {name: each.value for name, each in given.items() if each is not None}
     lm = nextword.models.CausalLM.from_preset(preset, **arguments)
     lm.compile(sampler=built)
     return lm

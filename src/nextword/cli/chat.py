@@ -35,6 +35,7 @@ def chat(
     stop: options.Stop = None,
     system: options.System = None,
     dtype: options.DTypeOption = None,
+    quantization: options.QuantizationOption = None,
     quiet: options.Quiet = False,
     sampler: options.SamplerOption = None,
     temperature: options.Temperature = None,
@@ -53,6 +54,7 @@ def chat(
     lm = answer.load_model(
         preset,
         dtype=dtype,
+        quantization=quantization,
         sampler=options.SamplerOptions(sampler, temperature, top_k, top_p, seed),
         quiet=quiet,
     )

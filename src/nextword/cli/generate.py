@@ -36,6 +36,7 @@ def generate(
         bool, typer.Option("--raw", help="Continue PROMPT as it stands, without a chat template.")
     ] = False,
     dtype: options.DTypeOption = None,
+    quantization: options.QuantizationOption = None,
     quiet: options.Quiet = False,
     sampler: options.SamplerOption = None,
     temperature: options.Temperature = None,
@@ -59,6 +60,7 @@ def generate(
     lm = answer.load_model(
         preset,
         dtype=dtype,
+        quantization=quantization,
         sampler=options.SamplerOptions(sampler, temperature, top_k, top_p, seed),
         quiet=quiet,
     )

@@ -31,6 +31,16 @@ class DType(StrEnum):
     FLOAT16 = "float16"
 
 
+class Quantization(StrEnum):
+    """The formats that weights can be rounded to."""
+
+    INT8 = "int8"
+    INT4 = "int4"
+    Q8_0 = "q8_0"
+    Q4_1 = "q4_1"
+    Q4_0 = "q4_0"
+
+
 _TAKES_TEMPERATURE = (SamplerName.RANDOM, SamplerName.TOP_K, SamplerName.TOP_P)
 _TAKES_TOP_K = (SamplerName.TOP_K, SamplerName.TOP_P)
 _TAKES_TOP_P = (SamplerName.TOP_P,)
@@ -50,6 +60,14 @@ DTypeOption = Annotated[
         "--dtype",
         help="Floating-point type of weights and arithmetic.",
         show_default="the stored one",
+    ),
+]
+QuantizationOption = Annotated[
+    Quantization | None,
+    typer.Option(
+        "--quantization",
+        help="Round the weights while they are read: to 8 or 4 bits, or to GGUF's formats.",
+        show_default="as they are stored",
     ),
 ]
 System = Annotated[

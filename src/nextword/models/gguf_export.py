@@ -17,7 +17,7 @@ from nextword.presets.gguf_writer import TensorPlan, write_gguf
 from nextword.presets.progress import progress_bar
 from nextword.presets.stored_tensors import check_finite
 from nextword.presets.weight_table import stored_tensors
-from nextword.quantization import Q4_0, Q4_1, Q8_0
+from nextword.quantization import BLOCK_FORMATS
 from nextword.tokenizers.gguf_keys import gguf_tokenizer_keys
 
 if TYPE_CHECKING:
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from nextword.models.preprocessor import Preprocessor
 
 _FLOATS: dict[str, Any] = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
-_BLOCKS = {form.mode.upper(): form for form in (Q8_0, Q4_0, Q4_1)}
-GGUF_DTYPES = tuple(name.lower() for name in (*_FLOATS, *_BLOCKS))
+GGUF_DTYPES = tuple(name.lower() for name in (*_FLOATS, *BLOCK_FORMATS))
 """How `CausalLM.export_to_gguf` can store matrices."""
 
 _OF_VARIABLES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -101,7 +100,7 @@ class _Export:
             "general.type": "model",
             "general.file_type": _FILE_TYPES[max(set(encodings), key=encodings.count)],
         }
-        if set(encodings) & _BLOCKS.keys():
+        if set(encodings) & BLOCK_FORMATS.keys():
             general["general.quantization_version"] = _BLOCKS_VERSION
         plans = list(self._plans.values())
         elements = sum(plan.size for plan in plans)
@@ -125,12 +124,11 @@ class _Export:
         if path not in self._matrices:
             return as_array(self._weights[path]).astype(np.float32)
         matrix = self._matrices[path]
-        parts = matrix.merged_parts()
         name = self._layout.table[path].name
-        form = _BLOCKS.get(self._plans[name].encoding)
+        form = BLOCK_FORMATS.get(self._plans[name].encoding)
         if form is not None and self._is_held(name, form.mode):
-            return form.to_gguf(parts)[: matrix.shape[0]]
-        return matrix.form.dequantize(parts)[: matrix.shape[0]]
+            return matrix.merged_blocks()
+        return matrix.dense()
 
     def _is_held(self, name: str, mode: str) -> bool:
         """Return whether all that a tensor is made of is held packed in a mode."""
@@ -141,19 +139,19 @@ class _Export:
         is_matrix = len(shape) > 1 and name.endswith(".weight")
         if not is_matrix or name.endswith("_norm.weight") or any(part in name for part in _EXACT):
             return "F32"
-        held = next((mode for mode, form in _BLOCKS.items() if self._is_held(name, form.mode)), "")
+        held = next((mode for mode, form in BLOCK_FORMATS.items() if self._is_held(name, form.mode)), "")
         encoding = self._encoding or held or self._held_floats
-        fits = encoding not in _BLOCKS or _BLOCKS[encoding].fits((1, shape[-1]))
+        fits = encoding not in BLOCK_FORMATS or BLOCK_FORMATS[encoding].fits((1, shape[-1]))
         return encoding if fits else _WITHOUT_BLOCKS
 
     def _encoded(self, name: str, tensor: np.ndarray) -> np.ndarray:
         encoding = self._plans[name].encoding
         if tensor.dtype == np.uint8:  # blocks that were kept as they are
             return tensor
-        if encoding in _BLOCKS:
+        if encoding in BLOCK_FORMATS:
             rows = tensor.reshape(-1, tensor.shape[-1])
             check_finite(rows, f"The tensor {name!r}")
-            return _BLOCKS[encoding].quantized_blocks(rows)
+            return BLOCK_FORMATS[encoding].quantized_blocks(rows)
         with np.errstate(over="ignore"):  # what is too large is found below
             values = np.ascontiguousarray(tensor, dtype=_FLOATS[encoding])
         check_finite(values, f"In {encoding}, the tensor {name!r}")

@@ -7,7 +7,7 @@ import numpy as np
 from nextword.errors import PresetError
 from nextword.layers import Held, part_path
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.stored_tensors import check_finite
+from nextword.presets.stored_tensors import StoredTensors, check_finite
 from nextword.presets.weight_layouts import moves_rows
 from nextword.presets.weight_table import CheckpointWeights, Stored, WeightTable
 from nextword.quantization import FLOAT, WeightFormat
@@ -80,6 +80,8 @@ class StoredMatrices:
 
     def _blocks(self, path: str, entry: Stored, shape: tuple[int, int]) -> Held:
         """Return a matrix in the blocks that it is stored in, if it is stored in blocks."""
+        if not isinstance(self._checkpoint, StoredTensors):
+            return Held()
         stored = self._checkpoint.shape(entry.name)
         form = self._checkpoint.block_format(entry.name)
         if form is None or len(stored) != 2:

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from nextword.presets.sources import PresetSource
-    from nextword.quantization import GroupedFormat
 
 _CONFIG = "config.json"
 
@@ -62,22 +61,6 @@ class Checkpoint(Protocol):
 
         Raises:
             PresetError: there is no such tensor, or it cannot be read.
-        """
-        ...
-
-    def block_format(self, name: str) -> "GroupedFormat | None":
-        """Return the format that can hold the blocks of a tensor; None where there is none.
-
-        Raises:
-            PresetError: there is no such tensor.
-        """
-        ...
-
-    def blocks(self, name: str) -> "np.ndarray":
-        """Return the blocks of a tensor as they are stored, a uint8 array of shape `[rows, bytes]`.
-
-        Raises:
-            PresetError: there is no such tensor, or it is not stored in blocks.
         """
         ...
 

@@ -49,6 +49,13 @@ class GGUFLayout:
         """Return a tensor that is no variable."""
         return self.further[name]
 
+    def block_format(self, name: str) -> None:
+        """Return None: nothing is stored yet, in blocks or otherwise."""
+
+    def blocks(self, name: str) -> np.ndarray:
+        """Return the blocks of a tensor, which none has."""
+        raise PresetError(f"The tensor {name!r} of {self.name} is not stored in blocks.")
+
     def close(self) -> None:
         """Close what is open: nothing."""
 

@@ -57,7 +57,7 @@ class OwnFormat(PresetFormat):
     def table_of(
         self, config: DecoderConfig, paths: Iterable[str], modes: Mapping[str, str]
     ) -> WeightTable:
-        return {path: Stored(path) for path in paths} | stored_in_blocks(modes)
+        return {**{path: Stored(path) for path in paths}, **stored_in_blocks(modes)}
 
     def dtype_of(self, policy: str, modes: Mapping[str, str]) -> dict[str, Any]:
         int8 = [path for path, mode in modes.items() if not in_blocks(mode)]
