@@ -28,7 +28,7 @@ def preset(tmp_path_factory):
 
 
 def kernel(path: Path) -> np.ndarray:
-    lm = nextword.models.CausalLM.from_preset(path)
+    lm = nextword.models.CausalLM.from_preset(path, dtype="float32")
     layer = lm.backbone.transformer_layers[0].feed_forward.intermediate
     return np.asarray(layer.kernel.variables["values"]).astype("float32")
 
