@@ -139,7 +139,9 @@ class _Export:
         is_matrix = len(shape) > 1 and name.endswith(".weight")
         if not is_matrix or name.endswith("_norm.weight") or any(part in name for part in _EXACT):
             return "F32"
-        held = next((mode for mode, form in BLOCK_FORMATS.items() if self._is_held(name, form.mode)), "")
+        held = next(
+            (mode for mode, form in BLOCK_FORMATS.items() if self._is_held(name, form.mode)), ""
+        )
         encoding = self._encoding or held or self._held_floats
         fits = encoding not in BLOCK_FORMATS or BLOCK_FORMATS[encoding].fits((1, shape[-1]))
         return encoding if fits else _WITHOUT_BLOCKS
