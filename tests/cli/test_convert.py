@@ -70,7 +70,7 @@ def test_to_transformers(nextword_command, preset, tmp_path):
 @pytest.mark.parametrize(
     ("target", "dtype", "known"),
     [
-        ("gguf", "float16", "f32, f16, bf16, q8_0, q4_0, q4_1"),
+        ("gguf", "float16", "f32, f16, bf16, q8_0, q4_1, q4_0"),
         ("keras", "q8_0", "float32, bfloat"),
         ("transformers", "q8_0", "float32, bfloat"),
     ],
