@@ -50,7 +50,7 @@ def test_few_tokens_only(backbone: Any) -> None:
     assert not is_native(backbone, rows=MOST_ROWS // 4 + 1, length=4)
 
 
-@pytest.mark.parametrize("mode", ["q8_0", "q4_1", "q4_0"])
+@pytest.mark.parametrize("mode", ["int8_weight_only", "q8_0", "q4_1", "q4_0"])
 def test_packed_weights(backbone: Any, mode: str) -> None:
     backbone.quantize(mode)
     assert is_native(backbone, rows=1, length=1)

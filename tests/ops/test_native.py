@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nextword.ops import linear
+from nextword.ops import int8_weight_linear, linear
 from nextword.ops.native import kernels_in_use, kernels_used
 
 INSTRUCTION_SETS = ["avx512-vnni", "avx2", "portable"]
@@ -46,6 +46,40 @@ def test_linear(
     rounding = 1e-6 if dtype == "float32" else 2.0**-8
     magnitude = np.abs(x.astype("float64")) @ np.abs(kernel.astype("float64")).T
     assert (np.abs(np.asarray(found).astype("float64") - expected) <= rounding * magnitude).all()
+
+
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    rows=st.integers(1, 16), inputs=st.integers(1, 200), outputs=st.integers(1, 70), data=st.data()
+)
+def test_int8(
+    instruction_set: str, rows: int, inputs: int, outputs: int, data: st.DataObject
+) -> None:
+    random = np.random.default_rng(data.draw(st.integers(0, 1000)))
+    x = random.normal(size=(rows, inputs)).astype("float32")
+    codes = random.integers(-127, 128, size=(outputs, inputs)).astype("int8")
+    scales = random.uniform(1, 100, size=outputs).astype("float32")
+    expected = x.astype("float64") @ codes.T.astype("float64") / scales
+    found = int8_weight_linear(*map(jnp.asarray, (x, codes, scales)))
+    magnitude = np.abs(x) @ np.abs(codes.T.astype("float64")) / scales
+    assert (np.abs(np.asarray(found) - expected) <= 1e-6 * magnitude).all()
+
+
+def test_the_gradient_of_int8(instruction_set: str) -> None:
+    random = np.random.default_rng(0)
+    x = jnp.asarray(random.normal(size=(2, 3, 40)), "float32")
+    codes = jnp.asarray(random.integers(-127, 128, size=(30, 40)), "int8")
+    scales = jnp.asarray(random.uniform(1, 100, size=30), "float32")
+
+    def loss(x):
+        return (int8_weight_linear(x, codes, scales) ** 2).sum()
+
+    gradient = jax.jit(jax.grad(loss))(x)
+    weights = np.asarray(codes, "float64") / np.asarray(scales)[:, None]
+    expected = 2 * (np.asarray(x, "float64") @ weights.T) @ weights
+    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -122,6 +122,19 @@ def test_products_biases_and_sums() -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-4)
 
 
+def test_products_with_int8() -> None:
+    codes = RANDOM.integers(-127, 128, size=(70, WIDTH)).astype("int8")
+    scales = RANDOM.uniform(1, 100, size=70).astype("float32")
+    program = StepProgram(WIDTH, [caches()])
+    native = NativeMatrix(70, WIDTH, jnp.asarray(codes), jnp.asarray(scales))
+    back, native_back = matrix(WIDTH, 70)
+    (inner,) = program.linear(program.hidden_states, (native, None))
+    (outputs,) = program.linear(inner, (native_back, None))
+    found, _ = run(program, outputs)
+    expected = HIDDEN.astype("float64") @ codes.T.astype("float64") / scales
+    np.testing.assert_allclose(found, expected @ back.T.astype("float64"), rtol=1e-5, atol=1e-3)
+
+
 def test_rotate() -> None:
     pairs = 9  # the rest of a head stays as it is
     angles = RANDOM.normal(size=(ROWS, LENGTH, pairs))

@@ -8,7 +8,7 @@ from keras import ops
 from nextword.layers.attention import LayerCache
 from nextword.layers.rotary_embedding import RotaryTables
 from nextword.layers.transformer_layer import TransformerLayer
-from nextword.ops.native import MOST_ROWS, can_call_kernels
+from nextword.ops.native import has_few_rows
 from nextword.ops.native.step_program import NotCoveredError, StepProgram
 
 
@@ -29,7 +29,7 @@ def apply_layers(
     Returns:
         Float tensor of the shape of `hidden_states`.
     """
-    if can_call_kernels(hidden_states) and _are_few(hidden_states, caches):
+    if has_few_rows(hidden_states) and all(cache.in_place for cache in caches):
         try:
             return _native(layers, hidden_states, positions, caches)
         except NotCoveredError:
@@ -37,11 +37,6 @@ def apply_layers(
     for layer, cache in zip(layers, caches, strict=True):
         hidden_states = layer(hidden_states, positions=positions, cache=cache)
     return hidden_states
-
-
-def _are_few(hidden_states: Any, caches: Sequence[LayerCache]) -> bool:
-    batch, length, _ = hidden_states.shape
-    return batch * length <= MOST_ROWS and all(cache.in_place for cache in caches)
 
 
 def _native(

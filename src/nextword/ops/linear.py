@@ -1,12 +1,11 @@
 """The matrix product of a linear layer, with kernels stored `[out, in]`."""
 
-import math
 from typing import Any
 
 import keras
 from keras import ops
 
-from nextword.ops.native import MOST_ROWS, can_call_kernels
+from nextword.ops.native import has_few_rows, on_rows
 
 _NATIVE_DTYPES = ("float32", "bfloat16")
 
@@ -29,7 +28,9 @@ def linear(inputs: Any, kernel: Any, bias: Any | None = None) -> Any:
     (1, 3)
     """
     if _is_native(inputs, kernel):
-        outputs = _native_product(inputs, kernel)
+        from nextword.ops.native import jax_calls  # which needs JAX
+
+        outputs = on_rows(jax_calls.float_linear, inputs, kernel)
     else:
         # Contracting the last axis of both operands keeps the transposition inside the product.
         outputs = ops.einsum("...i,oi->...o", inputs, kernel)
@@ -38,16 +39,5 @@ def linear(inputs: Any, kernel: Any, bias: Any | None = None) -> Any:
 
 def _is_native(inputs: Any, kernel: Any) -> bool:
     """Return whether there is a native kernel for these rows, and it is the faster one."""
-    return (
-        can_call_kernels(inputs)
-        and math.prod(inputs.shape[:-1]) <= MOST_ROWS
-        and keras.backend.standardize_dtype(kernel.dtype) in _NATIVE_DTYPES
-    )
-
-
-def _native_product(inputs: Any, kernel: Any) -> Any:
-    from nextword.ops.native.jax_calls import float_linear  # which needs JAX
-
-    inputs, kernel = ops.convert_to_tensor(inputs), ops.convert_to_tensor(kernel)
-    outputs = float_linear(inputs.reshape(-1, inputs.shape[-1]), kernel)
-    return outputs.reshape(*inputs.shape[:-1], kernel.shape[0])
+    dtype = keras.backend.standardize_dtype(kernel.dtype)
+    return has_few_rows(inputs) and dtype in _NATIVE_DTYPES

@@ -1,11 +1,12 @@
 """The matrix product with packed weights: codes of 4 or 8 bits in groups that share a scale."""
 
+import functools
 from typing import Any
 
 from keras import ops
 
 from nextword.ops.linear import linear
-from nextword.ops.native import can_call_kernels
+from nextword.ops.native import can_call_kernels, on_rows
 from nextword.ops.packed_layout import TILE, unpack
 
 
@@ -32,12 +33,8 @@ def packed_linear(
     if can_call_kernels(inputs):
         from nextword.ops.native import jax_calls  # which needs JAX
 
-        inputs = ops.convert_to_tensor(inputs)
-        rows = inputs.reshape(-1, inputs.shape[-1])
-        outputs = jax_calls.packed_linear(
-            rows, codes, scales, minimums, bits=bits, zero_point=zero_point
-        )
-        return outputs.reshape(*inputs.shape[:-1], outputs.shape[-1])
+        kernel = functools.partial(jax_calls.packed_linear, bits=bits, zero_point=zero_point)
+        return on_rows(kernel, inputs, codes, scales, minimums)
     weights = unpack(codes, scales, minimums, bits=bits, zero_point=zero_point)
     return linear(inputs, ops.cast(weights, inputs.dtype))
 

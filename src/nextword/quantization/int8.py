@@ -22,6 +22,7 @@ class Int8Format:
     Args:
         mode: what `quantize` calls the format.
         linear: the product of inputs, values and scale.
+        rounds_inputs: whether that rounds the inputs, too, as the native kernels do not.
 
     Example:
     >>> parts = INT8.quantize(np.array([[0.5, -0.2, 0.0]], "float32"))
@@ -29,9 +30,12 @@ class Int8Format:
     ([[127, -51, 0]], [254.0])
     """
 
-    def __init__(self, mode: str, linear: Callable[[Any, Any, Any], Any]) -> None:
+    def __init__(
+        self, mode: str, linear: Callable[[Any, Any, Any], Any], *, rounds_inputs: bool
+    ) -> None:
         self.mode = mode
         self._linear = linear
+        self._rounds_inputs = rounds_inputs
 
     def fits(self, shape: tuple[int, int]) -> bool:
         return True
@@ -56,8 +60,10 @@ class Int8Format:
         return values / ops.expand_dims(ops.take(parts["scale"], indices, axis=0), -1)
 
     def native(self, shape: tuple[int, int], parts: Mapping[str, Any]) -> NativeMatrix:
-        raise NotCoveredError
+        if self._rounds_inputs:
+            raise NotCoveredError
+        return NativeMatrix(*shape, parts["values"], parts["scale"])
 
 
-INT8 = Int8Format("int8", int8_linear)
-INT8_WEIGHT_ONLY = Int8Format("int8_weight_only", int8_weight_linear)
+INT8 = Int8Format("int8", int8_linear, rounds_inputs=True)
+INT8_WEIGHT_ONLY = Int8Format("int8_weight_only", int8_weight_linear, rounds_inputs=False)

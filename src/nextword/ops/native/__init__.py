@@ -4,13 +4,24 @@ An optional extension, built where a C++ compiler is at hand. Without it, and fo
 not cover, the portable operations beside this folder run.
 """
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
+from keras import ops
 
 from nextword.ops.native.library import kernels_in_use, kernels_used
 
-__all__ = ["MOST_ROWS", "can_call_kernels", "kernels_in_use", "kernels_used", "uses_kernels"]
+__all__ = [
+    "MOST_ROWS",
+    "can_call_kernels",
+    "has_few_rows",
+    "kernels_in_use",
+    "kernels_used",
+    "on_rows",
+    "uses_kernels",
+]
 
 MOST_ROWS = 16
 """More rows of floats than these share each weight that is read: the backend is as good then."""
@@ -23,6 +34,19 @@ def uses_kernels() -> bool:
     from nextword.ops.native import jax_calls  # which needs JAX
 
     return jax_calls.is_available()
+
+
+def has_few_rows(inputs: Any) -> bool:
+    """Return whether the kernels are there for a tensor, and the faster way for its rows."""
+    return can_call_kernels(inputs) and math.prod(inputs.shape[:-1]) <= MOST_ROWS
+
+
+def on_rows(kernel: Callable[..., Any], inputs: Any, *weights: Any) -> Any:
+    """Call a kernel for arrays of shape `[rows, in]` with a tensor of shape `[..., in]`."""
+    inputs = ops.convert_to_tensor(inputs)
+    tensors = (None if each is None else ops.convert_to_tensor(each) for each in weights)
+    outputs = kernel(inputs.reshape(-1, inputs.shape[-1]), *tensors)
+    return outputs.reshape(*inputs.shape[:-1], outputs.shape[-1])
 
 
 def can_call_kernels(inputs: Any) -> bool:

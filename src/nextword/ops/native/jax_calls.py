@@ -12,6 +12,8 @@ from nextword.ops.native.library import load_library
 from nextword.ops.packed_layout import TILE, unpack
 
 _TARGETS = {"float32": "nextword_float32_linear", "bfloat16": "nextword_bfloat16_linear"}
+_INT8, _PACKED = "nextword_int8_linear", "nextword_packed_linear"
+_STEP = "nextword_decode_step"
 
 
 @functools.cache
@@ -20,7 +22,7 @@ def is_available() -> bool:
     library = load_library()
     if library is None or jax.default_backend() != "cpu":
         return False
-    for name in (*_TARGETS.values(), "nextword_packed_linear", "nextword_decode_step"):
+    for name in (*_TARGETS.values(), _INT8, _PACKED, _STEP):
         handler = jax.ffi.pycapsule(getattr(library, name))
         jax.ffi.register_ffi_target(name, handler, platform="cpu")
     return True
@@ -61,6 +63,36 @@ def _backward(saved: Any, gradient: Any) -> Any:
 _float_linear.defvjp(_forward, _backward)
 
 
+@jax.custom_vjp
+def int8_linear(inputs: Any, codes: Any, scales: Any) -> Any:
+    """Return `inputs @ weights.T`; see `nextword.ops.int8_weight_linear`. Weights have no gradient.
+
+    Args:
+        inputs: float array of shape `[rows, in]`.
+        codes: int8 array of shape `[out, in]`.
+        scales: float32 array of shape `[out]`.
+
+    Returns:
+        Array of shape `[rows, out]` in the dtype of `inputs`.
+    """
+    shape = jax.ShapeDtypeStruct((inputs.shape[0], codes.shape[0]), jnp.float32)
+    outputs = jax.ffi.ffi_call(_INT8, shape)(inputs.astype(jnp.float32), codes, scales)
+    return outputs.astype(inputs.dtype)
+
+
+def _int8_forward(inputs: Any, codes: Any, scales: Any) -> Any:
+    return int8_linear(inputs, codes, scales), (codes, scales)
+
+
+def _int8_backward(saved: Any, gradient: Any) -> Any:
+    codes, scales = saved
+    inputs = jnp.matmul(gradient / scales, codes.astype(jnp.float32)).astype(gradient.dtype)
+    return inputs, np.zeros(codes.shape, jax.dtypes.float0), jnp.zeros_like(scales)
+
+
+int8_linear.defvjp(_int8_forward, _int8_backward)
+
+
 def packed_linear(
     inputs: Any, codes: Any, scales: Any, minimums: Any | None, *, bits: int, zero_point: int
 ) -> Any:
@@ -88,7 +120,7 @@ def packed_linear(
 def _packed_linear(bits: int, zero_point: int, inputs: Any, parameters: tuple[Any, ...]) -> Any:
     codes, scales, *minimums = parameters
     shape = jax.ShapeDtypeStruct((inputs.shape[0], codes.shape[0] * TILE), jnp.float32)
-    outputs = jax.ffi.ffi_call("nextword_packed_linear", shape)(
+    outputs = jax.ffi.ffi_call(_PACKED, shape)(
         inputs.astype(jnp.float32),
         codes,
         scales,
@@ -150,7 +182,7 @@ def decode_step(
         *(jax.ShapeDtypeStruct(cache.shape, cache.dtype) for cache in caches),
     ]
     call = jax.ffi.ffi_call(
-        "nextword_decode_step",
+        _STEP,
         shapes,
         input_output_aliases={2 + i: 1 + i for i in range(num_caches)},
     )

@@ -49,6 +49,14 @@ bool UseKernels(const char* name) {
   return false;
 }
 
+void MultiplyInt8(const Int8Matrix& weights, const float* in, int64_t num_rows, int64_t first,
+                  int64_t last, float* out, int64_t stride) {
+  CurrentKernels().int8(weights.codes, weights.inputs, in, num_rows, first, last, out, stride);
+  for (int64_t row = 0; row < num_rows; ++row) {
+    for (int64_t o = first; o < last; ++o) out[row * stride + o] /= weights.scales[o];
+  }
+}
+
 QuantizedRows::QuantizedRows(int64_t num_rows, int64_t inputs)
     : inputs_(inputs),
       codes_(num_rows * inputs),

@@ -67,8 +67,8 @@ using PackedKernel = void (*)(const PackedMatrix& weights, const QuantizedRow* r
                               int64_t num_rows, int64_t first, int64_t last, float* out,
                               int64_t stride);
 
-// The same for a matrix [outputs, inputs] of floats and outputs [first, last), with activations
-// in[row * inputs + input].
+// The same for a matrix [outputs, inputs] of numbers that are multiplied as floats, for outputs
+// [first, last), with activations in[row * inputs + input].
 template <typename Weight>
 using FloatKernel = void (*)(const Weight* weights, int64_t inputs, const float* in,
                              int64_t num_rows, int64_t first, int64_t last, float* out,
@@ -118,11 +118,23 @@ struct Kernels {
   PackedKernel packed;
   FloatKernel<float> float32;
   FloatKernel<BFloat16> bfloat16;
+  FloatKernel<int8_t> int8;
   AttentionKernel attend_float32;
   AttentionKernel attend_bfloat16;
   ActivationKernel activate;
   NormKernel normalize;
 };
+
+// A matrix [outputs, inputs] of integers, each standing for code / scale.
+struct Int8Matrix {
+  const int8_t* codes;
+  const float* scales;  // [outputs]
+  int64_t inputs;
+};
+
+// As FloatKernel, with the kernels in use.
+void MultiplyInt8(const Int8Matrix& weights, const float* in, int64_t num_rows, int64_t first,
+                  int64_t last, float* out, int64_t stride);
 
 // Returns the kernels in use: the best that the processor can run, unless others were chosen.
 const Kernels& CurrentKernels();

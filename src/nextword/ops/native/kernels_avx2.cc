@@ -104,6 +104,7 @@ const Kernels kAvx2Kernels = {
     avx2::WidePacked,
     avx2::Float<float>,
     avx2::Float<BFloat16>,
+    avx2::Float<int8_t>,
     avx2::Attend<float>,
     avx2::Attend<BFloat16>,
     avx2::Activate,

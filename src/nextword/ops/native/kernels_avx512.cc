@@ -135,6 +135,10 @@ inline __m512 Load(const BFloat16* values, __mmask16 mask) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
 }
 
+inline __m512 Load(const int8_t* values, __mmask16 mask) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(mask, values)));
+}
+
 // kOutputs outputs and kRows rows of activations. Each result is summed in the same order whatever
 // the number of rows.
 template <int kOutputs, int kRows, typename Weight>
@@ -195,6 +199,7 @@ const Kernels kAvx512Kernels = {
     Packed,
     Float<float>,
     Float<BFloat16>,
+    Float<int8_t>,
     avx512::Attend<float>,
     avx512::Attend<BFloat16>,
     avx512::Activate,

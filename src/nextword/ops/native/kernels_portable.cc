@@ -21,6 +21,7 @@ const Kernels kPortableKernels = {
     portable::Packed,
     portable::Float<float>,
     portable::Float<BFloat16>,
+    portable::Float<int8_t>,
     portable::Attend<float>,
     portable::Attend<BFloat16>,
     portable::Activate,

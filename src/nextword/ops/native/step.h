@@ -15,7 +15,7 @@ namespace nextword {
 
 // An array that instructions name by its number.
 struct Operand {
-  enum Type { kFloat32, kBFloat16, kFloat16, kUint8, kOther };
+  enum Type { kFloat32, kBFloat16, kFloat16, kUint8, kInt8, kOther };
   void* data;
   Type type;
   int64_t elements;

@@ -84,10 +84,10 @@ class Quantize : public Operation {
 
 // Products of one register with several matrices. Register; its width; and for each matrix the
 // register of the outputs, their number, the kind of matrix, arrays of its values, scales and
-// minimums or -1, bits, zero point, and the array of the bias or -1. Items are tiles of outputs.
+// minimums or -1 each, bits, zero point, and the array of the bias or -1. Items are tiles of outputs.
 class Linear : public Operation {
  public:
-  enum Kind : int64_t { kFloat32, kBFloat16, kPacked };
+  enum Kind : int64_t { kFloat32, kBFloat16, kPacked, kInt8 };
 
   Linear(Integers& in, const float*) : in_(in.Next()), inputs_(in.Next()) {
     while (!in.is_at_end() && !in.is_short()) {
@@ -117,8 +117,10 @@ class Linear : public Operation {
       tiles_ += (part.outputs + kTile - 1) / kTile;
       if (part.kind == kPacked) {
         if (!PreparePacked(part)) return false;
-      } else if (!memory.IsArray(part.values, part.outputs * inputs_,
-                                 part.kind == kFloat32 ? Operand::kFloat32 : Operand::kBFloat16)) {
+      } else if (!memory.IsArray(part.values, part.outputs * inputs_, TypeOf(part.kind))) {
+        return false;
+      } else if (part.kind == kInt8 &&
+                 !memory.IsArray(part.scales, part.outputs, Operand::kFloat32)) {
         return false;
       }
     }
@@ -142,6 +144,12 @@ class Linear : public Operation {
     const float* bias = nullptr;
     PackedMatrix packed = {};
   };
+
+  static Operand::Type TypeOf(int64_t kind) {
+    return kind == kFloat32 ? Operand::kFloat32
+           : kind == kInt8  ? Operand::kInt8
+                            : Operand::kBFloat16;
+  }
 
   bool PreparePacked(Part& part) {
     if (inputs_ % kGroup || part.outputs % kTile || (part.bits != 4 && part.bits != 8)) {
@@ -173,6 +181,10 @@ class Linear : public Operation {
     float* out = memory_->row(part.out, 0);
     if (part.kind == kPacked) {
       kernels.packed(part.packed, quantized_->rows(), tokens, first, last, out, part.outputs);
+    } else if (part.kind == kInt8) {
+      const Int8Matrix weights{static_cast<const int8_t*>(memory_->operand(part.values).data),
+                               memory_->Floats(part.scales), inputs_};
+      MultiplyInt8(weights, in, tokens, begin, end, out, part.outputs);
     } else if (part.kind == kFloat32) {
       const auto* weights = static_cast<const float*>(memory_->operand(part.values).data);
       kernels.float32(weights, inputs_, in, tokens, begin, end, out, part.outputs);

@@ -37,6 +37,7 @@ class _MatrixKind(enum.IntEnum):
     FLOAT32 = 0
     BFLOAT16 = 1
     PACKED = 2
+    INT8 = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +55,9 @@ class NativeMatrix:
     Attributes:
         outputs: number of rows.
         inputs: number of columns.
-        values: float32 or bfloat16 tensor `[outputs, inputs]`, or the codes of packed weights.
-        scales: of packed weights, see `nextword.ops.packed_linear`.
+        values: float32, bfloat16 or int8 tensor `[outputs, inputs]`, or codes of packed weights.
+        scales: of packed weights, see `nextword.ops.packed_linear`; of int8, see
+            `nextword.ops.int8_weight_linear`.
         minimums: of packed weights.
         bits: of packed weights.
         zero_point: of packed weights.
@@ -271,7 +273,7 @@ class StepProgram:
         if matrix.bits:
             kind = _MatrixKind.PACKED
         else:
-            dtype = _check_dtype(matrix.values, "float32", "bfloat16")
+            dtype = _check_dtype(matrix.values, "float32", "bfloat16", "int8")
             kind = _MatrixKind[dtype.upper()]
         return [kind, *(-1 if array is None else self._operand(array) for array in arrays)]
 

@@ -66,8 +66,8 @@ ffi::Error PackedLinear(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> inputs,
   return ffi::Error::Success();
 }
 
-template <typename Weight, ffi::DataType kType>
-ffi::Error FloatLinear(ffi::ThreadPool& pool, FloatKernel<Weight> kernel,
+template <typename Weight, typename Kernel, ffi::DataType kType>
+ffi::Error FloatLinear(ffi::ThreadPool& pool, const Kernel& kernel,
                        const ffi::Buffer<ffi::F32>& inputs, const ffi::Buffer<kType>& weights,
                        ffi::ResultBuffer<ffi::F32>& outputs) {
   const auto in = inputs.dimensions(), shape = weights.dimensions();
@@ -93,6 +93,20 @@ ffi::Error BFloat16Linear(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> inputs,
   return FloatLinear<BFloat16>(pool, CurrentKernels().bfloat16, inputs, weights, outputs);
 }
 
+ffi::Error Int8Linear(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> inputs,
+                      ffi::Buffer<ffi::S8> codes, ffi::Buffer<ffi::F32> scales,
+                      ffi::ResultBuffer<ffi::F32> outputs) {
+  if (codes.dimensions().size() != 2 ||
+      static_cast<int64_t>(scales.element_count()) != codes.dimensions()[0]) {
+    return ffi::Error::InvalidArgument("The shapes of int8 weights and their scales differ.");
+  }
+  const auto product = [&](const int8_t* values, int64_t width, const float* in, int64_t rows,
+                           int64_t first, int64_t last, float* out, int64_t stride) {
+    MultiplyInt8({values, scales.typed_data(), width}, in, rows, first, last, out, stride);
+  };
+  return FloatLinear<int8_t>(pool, product, inputs, codes, outputs);
+}
+
 Operand::Type TypeOf(ffi::DataType type) {
   switch (type) {
     case ffi::F32:
@@ -103,6 +117,8 @@ Operand::Type TypeOf(ffi::DataType type) {
       return Operand::kFloat16;
     case ffi::U8:
       return Operand::kUint8;
+    case ffi::S8:
+      return Operand::kInt8;
     default:
       return Operand::kOther;
   }
@@ -162,6 +178,7 @@ NEXTWORD_EXPORT int nextword_use_kernels(const char* name) { return nextword::Us
 NEXTWORD_EXPORT XLA_FFI_Error* nextword_packed_linear(XLA_FFI_CallFrame*);
 NEXTWORD_EXPORT XLA_FFI_Error* nextword_float32_linear(XLA_FFI_CallFrame*);
 NEXTWORD_EXPORT XLA_FFI_Error* nextword_bfloat16_linear(XLA_FFI_CallFrame*);
+NEXTWORD_EXPORT XLA_FFI_Error* nextword_int8_linear(XLA_FFI_CallFrame*);
 NEXTWORD_EXPORT XLA_FFI_Error* nextword_decode_step(XLA_FFI_CallFrame*);
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(nextword_packed_linear, nextword::PackedLinear,
@@ -187,6 +204,14 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(nextword_bfloat16_linear, nextword::BFloat16Linear
                                   .Ctx<xla::ffi::ThreadPool>()
                                   .Arg<xla::ffi::Buffer<xla::ffi::F32>>()
                                   .Arg<xla::ffi::Buffer<xla::ffi::BF16>>()
+                                  .Ret<xla::ffi::Buffer<xla::ffi::F32>>());
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(nextword_int8_linear, nextword::Int8Linear,
+                              xla::ffi::Ffi::Bind()
+                                  .Ctx<xla::ffi::ThreadPool>()
+                                  .Arg<xla::ffi::Buffer<xla::ffi::F32>>()
+                                  .Arg<xla::ffi::Buffer<xla::ffi::S8>>()
+                                  .Arg<xla::ffi::Buffer<xla::ffi::F32>>()
                                   .Ret<xla::ffi::Buffer<xla::ffi::F32>>());
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(nextword_decode_step, nextword::DecodeStep,
