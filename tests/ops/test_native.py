@@ -116,7 +116,7 @@ def program(rows: int) -> str:
 
 
 def test_the_program_calls_the_kernel() -> None:
-    assert "nextword_float32_linear" in program(rows=16)
+    assert "nextword_float_linear" in program(rows=16)
     assert "nextword" not in program(rows=17)  # which the backend does as well
     with kernels_used(None):
         assert kernels_in_use() is None

@@ -11,9 +11,8 @@ import numpy as np
 from nextword.ops.native.library import load_library
 from nextword.ops.packed_layout import TILE, unpack
 
-_TARGETS = {"float32": "nextword_float32_linear", "bfloat16": "nextword_bfloat16_linear"}
-_INT8, _PACKED = "nextword_int8_linear", "nextword_packed_linear"
-_STEP = "nextword_decode_step"
+_FLOAT, _INT8 = "nextword_float_linear", "nextword_int8_linear"
+_PACKED, _STEP = "nextword_packed_linear", "nextword_decode_step"
 
 
 @functools.cache
@@ -22,7 +21,7 @@ def is_available() -> bool:
     library = load_library()
     if library is None or jax.default_backend() != "cpu":
         return False
-    for name in (*_TARGETS.values(), _INT8, _PACKED, _STEP):
+    for name in (_FLOAT, _INT8, _PACKED, _STEP):
         handler = jax.ffi.pycapsule(getattr(library, name))
         jax.ffi.register_ffi_target(name, handler, platform="cpu")
     return True
@@ -44,7 +43,7 @@ def float_linear(inputs: Any, kernel: Any) -> Any:
 @jax.custom_vjp
 def _float_linear(inputs: Any, kernel: Any) -> Any:
     shape = jax.ShapeDtypeStruct((inputs.shape[0], kernel.shape[0]), jnp.float32)
-    call = jax.ffi.ffi_call(_TARGETS[kernel.dtype.name], shape)
+    call = jax.ffi.ffi_call(_FLOAT, shape)
     return call(inputs.astype(jnp.float32), kernel).astype(inputs.dtype)
 
 
@@ -125,8 +124,8 @@ def _packed_linear(bits: int, zero_point: int, inputs: Any, parameters: tuple[An
         codes,
         scales,
         minimums[0] if minimums else jnp.zeros((0,), jnp.float16),
-        bits=np.int32(bits),
-        zero_point=np.int32(zero_point),
+        bits=np.int64(bits),
+        zero_point=np.int64(zero_point),
     )
     return outputs.astype(inputs.dtype)
 

@@ -7,19 +7,12 @@
 #define NEXTWORD_STEP_H_
 
 #include <cstdint>
-#include <functional>
 #include <string>
 #include <vector>
 
-namespace nextword {
+#include "array.h"
 
-// An array that instructions name by its number.
-struct Operand {
-  enum Type { kFloat32, kBFloat16, kFloat16, kUint8, kInt8, kOther };
-  void* data;
-  Type type;
-  int64_t elements;
-};
+namespace nextword {
 
 // What to compute, and where.
 //
@@ -33,20 +26,21 @@ struct Step {
   int64_t num_factors;
   const int64_t* widths;  // of each register: floats for each token
   int64_t num_registers;
-  int64_t rows;
-  int64_t length;            // new tokens of each row
-  const int32_t* positions;  // [rows], of each row's first new token
-  int64_t capacity;          // positions of a row in the caches
-  const float* inputs;       // [rows * length, widths[0]], copied to register 0
-  float* outputs;            // like inputs, copied from the register with the number `result`
-  int64_t result;
-  std::vector<Operand> operands;
+  int64_t result;   // number of a register
+  Array inputs;     // float32 [rows, length, widths[0]], copied to register 0
+  Array positions;  // int32 [rows], of each row's first new token
+  Array outputs;    // like inputs, copied from the register `result`
+  int64_t num_caches;
+  std::vector<Array> operands;  // named by their numbers; first the caches, which are changed
+
+  int64_t rows() const { return inputs.shape[0]; }
+  int64_t length() const { return inputs.shape[1]; }  // new tokens of each row
+  int64_t capacity() const { return operands[0].shape[2]; }  // of a row in the caches
+  int64_t position(int64_t row) const { return positions.as<int32_t>()[row]; }
 };
 
-// Runs a step on this thread and on others: `schedule(task)` must run a task on one of them, sooner
-// or later. Returns what is wrong with the step, or nothing.
-std::string RunStep(const Step& step, int64_t threads,
-                    const std::function<void(std::function<void()>)>& schedule);
+// Runs a step. Returns what is wrong with it, or nothing.
+std::string RunStep(const Step& step, const Threads& threads);
 
 }  // namespace nextword
 

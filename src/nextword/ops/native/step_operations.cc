@@ -120,7 +120,7 @@ class Linear : public Operation {
       } else if (!memory.IsArray(part.values, part.outputs * inputs_, TypeOf(part.kind))) {
         return false;
       } else if (part.kind == kInt8 &&
-                 !memory.IsArray(part.scales, part.outputs, Operand::kFloat32)) {
+                 !memory.IsArray(part.scales, part.outputs, Array::kFloat32)) {
         return false;
       }
     }
@@ -145,10 +145,10 @@ class Linear : public Operation {
     PackedMatrix packed = {};
   };
 
-  static Operand::Type TypeOf(int64_t kind) {
-    return kind == kFloat32 ? Operand::kFloat32
-           : kind == kInt8  ? Operand::kInt8
-                            : Operand::kBFloat16;
+  static Array::Type TypeOf(int64_t kind) {
+    return kind == kFloat32 ? Array::kFloat32
+           : kind == kInt8  ? Array::kInt8
+                            : Array::kBFloat16;
   }
 
   bool PreparePacked(Part& part) {
@@ -157,9 +157,9 @@ class Linear : public Operation {
     }
     const int64_t parameters = part.outputs * inputs_ / kGroup;
     const bool has_minimums = part.minimums != -1;
-    if (!memory_->IsArray(part.values, part.outputs * inputs_ * part.bits / 8, Operand::kUint8) ||
-        !memory_->IsArray(part.scales, parameters, Operand::kFloat16) ||
-        (has_minimums && !memory_->IsArray(part.minimums, parameters, Operand::kFloat16))) {
+    if (!memory_->IsArray(part.values, part.outputs * inputs_ * part.bits / 8, Array::kUint8) ||
+        !memory_->IsArray(part.scales, parameters, Array::kFloat16) ||
+        (has_minimums && !memory_->IsArray(part.minimums, parameters, Array::kFloat16))) {
       return false;
     }
     const auto data = [this](int64_t number) { return memory_->operand(number).data; };
@@ -217,7 +217,7 @@ class Rotate : public Operation {
   bool Prepare(Memory& memory) override {
     memory_ = &memory;
     if (pairs_ < 1 || 2 * pairs_ > width_ || !memory.IsRegister(heads_at_, heads_ * width_) ||
-        !memory.IsArray(table_at_, memory.tokens * 2 * pairs_, Operand::kFloat32)) {
+        !memory.IsArray(table_at_, memory.tokens * 2 * pairs_, Array::kFloat32)) {
       return false;
     }
     table_ = memory.Floats(table_at_);
@@ -262,14 +262,14 @@ class Store : public Operation {
   int64_t cost() const override { return heads_ * width_ / 4; }
   void Run(int64_t first, int64_t last) const override {
     const Step& step = memory_->step;
-    const Operand& cache = memory_->operand(cache_);
+    const Array& cache = memory_->operand(cache_);
     for (int64_t token = first; token < last; ++token) {
-      const int64_t row = token / step.length;
-      const int64_t position = step.positions[row] + token % step.length;
+      const int64_t row = token / step.length();
+      const int64_t position = step.position(row) + token % step.length();
       for (int64_t head = 0; head < heads_; ++head) {
         const float* values = memory_->row(in_, token) + head * width_;
-        const int64_t at = ((row * heads_ + head) * step.capacity + position) * width_;
-        if (cache.type == Operand::kFloat32) {
+        const int64_t at = ((row * heads_ + head) * step.capacity() + position) * width_;
+        if (cache.type == Array::kFloat32) {
           std::memcpy(static_cast<float*>(cache.data) + at, values, width_ * sizeof(float));
         } else {
           for (int64_t i = 0; i < width_; ++i) {
@@ -320,8 +320,8 @@ class Attend : public Operation {
     slopes_ = memory.Floats(slopes_at_);
     sinks_ = memory.Floats(sinks_at_);
     const Step& step = memory.step;
-    for (int64_t row = 0; row < step.rows; ++row) {
-      longest_ = std::max(longest_, step.positions[row] + step.length);
+    for (int64_t row = 0; row < step.rows(); ++row) {
+      longest_ = std::max(longest_, step.position(row) + step.length());
     }
     queries_ = memory.tokens * shared_ >= kManyItems ? heads_ / shared_ : 1;
     return true;
@@ -330,21 +330,21 @@ class Attend : public Operation {
   int64_t cost() const override { return queries_ * longest_ * (key_width_ + value_width_); }
   void Run(int64_t first, int64_t last) const override {
     const Step& step = memory_->step;
-    const Operand& keys = memory_->operand(keys_);
-    const Operand& values = memory_->operand(values_);
-    const bool is_float32 = keys.type == Operand::kFloat32;
+    const Array& keys = memory_->operand(keys_);
+    const Array& values = memory_->operand(values_);
+    const bool is_float32 = keys.type == Array::kFloat32;
     const AttentionKernel kernel =
         is_float32 ? CurrentKernels().attend_float32 : CurrentKernels().attend_bfloat16;
     const int64_t bytes = is_float32 ? 4 : 2;
     thread_local std::vector<float> scores;
     if (static_cast<int64_t>(scores.size()) < queries_ * longest_) {
-      scores.resize(queries_ * step.capacity);
+      scores.resize(queries_ * step.capacity());
     }
     for (int64_t item = first; item < last; ++item) {
       const int64_t token = item * queries_ / heads_, head = item * queries_ % heads_;
-      const int64_t row = token / step.length;
-      const int64_t end = step.positions[row] + token % step.length + 1;
-      const int64_t at = (row * shared_ + head * shared_ / heads_) * step.capacity * bytes;
+      const int64_t row = token / step.length();
+      const int64_t end = step.position(row) + token % step.length() + 1;
+      const int64_t at = (row * shared_ + head * shared_ / heads_) * step.capacity() * bytes;
       kernel({memory_->row(query_, token) + head * key_width_,
               static_cast<const char*>(keys.data) + at * key_width_,
               static_cast<const char*>(values.data) + at * value_width_,

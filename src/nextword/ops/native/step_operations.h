@@ -18,7 +18,7 @@ namespace nextword {
 // The memory of a step: registers of [tokens, width] floats, and the operands.
 class Memory {
  public:
-  explicit Memory(const Step& step) : step(step), tokens(step.rows * step.length) {
+  explicit Memory(const Step& step) : step(step), tokens(step.rows() * step.length()) {
     int64_t size = 0;
     for (int64_t i = 0; i < step.num_registers; ++i) {
       starts_.push_back(size);
@@ -34,35 +34,36 @@ class Memory {
     return number >= 0 && number < step.num_registers && step.widths[number] == width;
   }
 
-  bool IsArray(int64_t number, int64_t elements, Operand::Type type) const {
+  bool IsArray(int64_t number, int64_t elements, Array::Type type) const {
     return number >= 0 && number < static_cast<int64_t>(step.operands.size()) &&
-           step.operands[number].type == type && step.operands[number].elements == elements;
+           step.operands[number].type == type && step.operands[number].elements() == elements;
   }
 
   bool IsFloats(int64_t number, int64_t elements) const {
-    return IsArray(number, elements, Operand::kFloat32) ||
-           IsArray(number, elements, Operand::kBFloat16);
+    return IsArray(number, elements, Array::kFloat32) ||
+           IsArray(number, elements, Array::kBFloat16);
   }
 
   bool IsCache(int64_t number, int64_t heads, int64_t width) const {
-    return IsFloats(number, step.rows * heads * step.capacity * width);
+    return number < step.num_caches &&
+           IsFloats(number, step.rows() * heads * step.capacity() * width);
   }
 
   float* row(int64_t number, int64_t token) const {
     return floats_ + starts_[number] + token * step.widths[number];
   }
 
-  const Operand& operand(int64_t number) const { return step.operands[number]; }
+  const Array& operand(int64_t number) const { return step.operands[number]; }
 
   // Returns an operand's floats in float32, null for the number -1.
   const float* Floats(int64_t number) {
     if (number == -1) return nullptr;
-    const Operand& operand = step.operands[number];
-    if (operand.type == Operand::kFloat32) return static_cast<const float*>(operand.data);
+    const Array& operand = step.operands[number];
+    if (operand.type == Array::kFloat32) return static_cast<const float*>(operand.data);
     std::vector<float>& converted = converted_[number];
     if (converted.empty()) {
       const auto* halves = static_cast<const uint16_t*>(operand.data);
-      for (int64_t i = 0; i < operand.elements; ++i) {
+      for (int64_t i = 0; i < operand.elements(); ++i) {
         const uint32_t bits = static_cast<uint32_t>(halves[i]) << 16;
         converted.emplace_back();
         std::memcpy(&converted.back(), &bits, sizeof bits);
