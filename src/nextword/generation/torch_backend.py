@@ -1,4 +1,7 @@
-"""Generation on torch: steps run eagerly, and the cache is written in place."""
+"""Generation on torch: steps run eagerly, all layers at once where the native kernels can.
+
+The cache is written in place.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,6 +10,8 @@ import keras
 import numpy as np
 import torch
 from keras import ops
+
+from nextword.ops.native.step_program import StepProgram, programs_kept
 
 
 class TorchBackend:
@@ -20,11 +25,21 @@ class TorchBackend:
         variables: Sequence[keras.Variable],
         donated: Sequence[str] = (),
     ) -> Callable[..., Any]:
-        """Run the step on tensors, without recording gradients."""
+        """Run the step on tensors, without recording gradients.
+
+        What is compiled is the native program of its layers, which the first call writes.
+        """
+        programs: dict[Any, StepProgram | None] = {}
 
         @torch.inference_mode()
         def run(**arguments: Any) -> Any:
-            return step(**keras.tree.map_structure(_to_tensor, arguments))
+            tensors = {
+                # What is donated is what an earlier step has returned.
+                name: value if name in donated else keras.tree.map_structure(_to_tensor, value)
+                for name, value in arguments.items()
+            }
+            with programs_kept(programs):
+                return step(**tensors)
 
         return run
 

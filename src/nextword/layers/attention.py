@@ -11,8 +11,8 @@ from nextword.layers.config import DecoderConfig
 from nextword.layers.layer import Layer
 from nextword.layers.linear import Linear
 from nextword.layers.normalization import Normalization, norm_layer
-from nextword.layers.rotary_embedding import RotaryEmbedding, RotaryTables
-from nextword.ops.native.step_program import NotCoveredError, Register, StepProgram
+from nextword.layers.rotary_embedding import RotaryEmbedding
+from nextword.ops.native.step_program import Cache, NotCoveredError, Register, StepProgram
 
 
 class LayerCache(Protocol):
@@ -153,8 +153,7 @@ class Attention(Layer):
         self,
         program: StepProgram,
         inputs: Register,
-        tables: RotaryTables,
-        cache: tuple[Any, Any],
+        cache: tuple[Cache, Cache],
     ) -> Register:
         """Compute in a native step what `call` returns; see `TransformerLayer.emit`."""
         config = self.config
@@ -166,10 +165,10 @@ class Attention(Layer):
             query = self.query_norm.emit(program, query, 1 if is_joint else num_heads)
             key = self.key_norm.emit(program, key, 1 if is_joint else num_shared)
         if self.rotary is not None:
-            program.rotate(query, num_heads, tables.of(self.rotary))
-            program.rotate(key, num_shared, tables.of(self.rotary))
-        for heads, buffer in zip((key, value), cache, strict=True):
-            program.store(heads, num_shared, buffer)
+            program.rotate(query, num_heads, self.rotary)
+            program.rotate(key, num_shared, self.rotary)
+        for heads, part in zip((key, value), cache, strict=True):
+            program.store(heads, num_shared, part)
         slopes = None
         if self.slopes is not None:
             if config.alibi_dtype != "float32":

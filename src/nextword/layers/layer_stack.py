@@ -6,10 +6,9 @@ from typing import Any
 from keras import ops
 
 from nextword.layers.attention import LayerCache
-from nextword.layers.rotary_embedding import RotaryTables
 from nextword.layers.transformer_layer import TransformerLayer
 from nextword.ops.native import has_few_rows
-from nextword.ops.native.step_program import NotCoveredError, StepProgram
+from nextword.ops.native.step_program import StepProgram, written
 
 
 def apply_layers(
@@ -30,30 +29,24 @@ def apply_layers(
         Float tensor of the shape of `hidden_states`.
     """
     if has_few_rows(hidden_states) and all(cache.in_place for cache in caches):
-        try:
-            return _native(layers, hidden_states, positions, caches)
-        except NotCoveredError:
-            pass
+        buffers = [cache.buffers for cache in caches]
+        program = written(layers[0], lambda: _program(layers, hidden_states.shape[-1], buffers))
+        if program is not None:
+            positions = ops.broadcast_to(positions, hidden_states.shape[:2])
+            outputs, buffers = program.run(hidden_states, positions, caches[0].lengths, buffers)
+            for cache, buffer in zip(caches, buffers, strict=True):
+                cache.buffers = buffer
+            return outputs
     for layer, cache in zip(layers, caches, strict=True):
         hidden_states = layer(hidden_states, positions=positions, cache=cache)
     return hidden_states
 
 
-def _native(
-    layers: Sequence[TransformerLayer],
-    hidden_states: Any,
-    positions: Any,
-    caches: Sequence[LayerCache],
-) -> Any:
-    buffers = [cache.buffers for cache in caches]
-    positions = ops.broadcast_to(positions, hidden_states.shape[:2])
-    tables = RotaryTables(positions, caches[0].lengths)
-    program = StepProgram(hidden_states.shape[-1], buffers)
-    register = program.hidden_states
-    for layer, buffer in zip(layers, buffers, strict=True):
-        register = layer.emit(program, register, tables, buffer)
-        program.keep_only(register)
-    outputs, buffers = program.run(hidden_states, positions[:, 0], register)
-    for cache, buffer in zip(caches, buffers, strict=True):
-        cache.buffers = buffer
-    return outputs
+def _program(
+    layers: Sequence[TransformerLayer], width: int, buffers: Sequence[tuple[Any, Any]]
+) -> StepProgram:
+    program = StepProgram(width, buffers)
+    for layer, cache in zip(layers, program.caches, strict=True):
+        program.result = layer.emit(program, program.result, cache)
+        program.keep_only(program.result)
+    return program

@@ -28,6 +28,9 @@ class RotaryEmbedding:
         rotary: base and scaling of the frequencies.
         head_dim: width of a head.
 
+    Attributes:
+        pairs: how many pairs of a head's numbers are rotated.
+
     Example:
     >>> rotary = RotaryEmbedding(RotaryConfig(theta=100.0), 4)
     >>> rotary.frequencies().tolist()
@@ -37,7 +40,7 @@ class RotaryEmbedding:
     def __init__(self, rotary: RotaryConfig, head_dim: int) -> None:
         self._rotary = rotary
         self._dimensions = rotary.dimensions(head_dim)
-        self._pairs = self._dimensions // 2
+        self.pairs = self._dimensions // 2
 
     @property
     def angles(self) -> tuple[RotaryConfig, int]:
@@ -98,6 +101,10 @@ class RotaryEmbedding:
             cos, sin = cos * scaling.magnitude, sin * scaling.magnitude
         return cos, sin
 
+    def table(self, positions: Any, lengths: Any) -> Any:
+        """Return what `cosines_and_sines` does as one tensor `[batch or 1, length, 2 * pairs]`."""
+        return ops.concatenate(self.cosines_and_sines(positions, lengths), axis=-1)[:, 0]
+
     def __call__(self, heads: Any, positions: Any, lengths: Any) -> Any:
         """Rotate heads.
 
@@ -111,7 +118,7 @@ class RotaryEmbedding:
             behind the rotated ones stay as they are.
         """
         cos, sin = self.cosines_and_sines(positions, lengths)
-        pairs = self._pairs
+        pairs = self.pairs
         first = ops.cast(heads[..., :pairs], "float32")
         second = ops.cast(heads[..., pairs : 2 * pairs], "float32")
         rotated = [first * cos - second * sin, second * cos + first * sin]
@@ -119,27 +126,6 @@ class RotaryEmbedding:
         if 2 * pairs < heads.shape[-1]:
             parts.append(heads[..., 2 * pairs :])
         return ops.concatenate(parts, axis=-1)
-
-
-class RotaryTables:
-    """What the tokens of one step are rotated by, computed once for all layers that agree on it.
-
-    Args:
-        positions: int32 tensor of shape `[batch, length]`.
-        lengths: see `RotaryEmbedding.frequencies`.
-    """
-
-    def __init__(self, positions: Any, lengths: Any) -> None:
-        self._positions = positions
-        self._lengths = lengths
-        self._tables: dict[tuple[RotaryConfig, int], Any] = {}
-
-    def of(self, rotary: RotaryEmbedding) -> Any:
-        """Return the cosines and then the sines, float32 `[batch, length, 2 * pairs]`."""
-        if rotary.angles not in self._tables:
-            parts = rotary.cosines_and_sines(self._positions, self._lengths)
-            self._tables[rotary.angles] = ops.concatenate(parts, axis=-1)[:, 0]
-        return self._tables[rotary.angles]
 
 
 def _llama3_scaled(frequencies: np.ndarray, scaling: Llama3Scaling) -> np.ndarray:

@@ -12,8 +12,7 @@ from nextword.layers.feed_forward import FeedForward
 from nextword.layers.latent_attention import LatentAttention
 from nextword.layers.layer import Layer
 from nextword.layers.normalization import Normalization, norm_layer
-from nextword.layers.rotary_embedding import RotaryTables
-from nextword.ops.native.step_program import Register, StepProgram
+from nextword.ops.native.step_program import Cache, Register, StepProgram
 
 
 class TransformerLayer(Layer):
@@ -111,23 +110,21 @@ class TransformerLayer(Layer):
         self,
         program: StepProgram,
         inputs: Register,
-        tables: RotaryTables,
-        cache: tuple[Any, Any],
+        cache: tuple[Cache, Cache],
     ) -> Register:
         """Compute in a native step what `call` returns.
 
         Args:
             program: what the instructions are added to.
             inputs: hidden states.
-            tables: what queries and keys are rotated by.
-            cache: the layer's keys and values, two of the program's caches.
+            cache: the layer's keys and values.
         """
         config = self.config
         is_post = config.norm_placement == "post"
         normalized = inputs
         if self.self_attention_norm is not None and not is_post:
             normalized = self.self_attention_norm.emit(program, inputs)
-        attended = self.self_attention.emit(program, normalized, tables, cache)
+        attended = self.self_attention.emit(program, normalized, cache)
         if self.self_attention_post_norm is not None:
             attended = self.self_attention_post_norm.emit(program, attended)
         residual = program.add(inputs, attended, config.residual_scale)

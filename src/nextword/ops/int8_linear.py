@@ -4,7 +4,7 @@ from typing import Any
 
 from keras import ops
 
-from nextword.ops.native import has_few_rows, on_rows
+from nextword.ops.native import has_few_rows, kernel_calls, on_rows
 
 # Keeps the scale of zeros finite. The value is Keras', and part of what a rounded model computes.
 EPSILON = 1e-7
@@ -55,9 +55,7 @@ def int8_weight_linear(inputs: Any, codes: Any, scales: Any) -> Any:
     [[2.5039]]
     """
     if has_few_rows(inputs):
-        from nextword.ops.native import jax_calls  # which needs JAX
-
-        return on_rows(jax_calls.int8_linear, inputs, codes, scales)
+        return on_rows(kernel_calls().int8_linear, inputs, codes, scales)
     dtype = ops.convert_to_tensor(inputs).dtype
     # Not `linear`, whose kernels would have the cast matrix written to memory first.
     sums = ops.einsum("...i,oi->...o", ops.cast(inputs, "float32"), ops.cast(codes, "float32"))

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from nextword.ops.native import has_few_rows, on_rows
+from nextword.ops.native import has_few_rows, kernel_calls, on_rows
 
 _NATIVE_DTYPES = ("float32", "bfloat16")
 
@@ -28,9 +28,7 @@ def linear(inputs: Any, kernel: Any, bias: Any | None = None) -> Any:
     (1, 3)
     """
     if _is_native(inputs, kernel):
-        from nextword.ops.native import jax_calls  # which needs JAX
-
-        outputs = on_rows(jax_calls.float_linear, inputs, kernel)
+        outputs = on_rows(kernel_calls().float_linear, inputs, kernel)
     else:
         # Contracting the last axis of both operands keeps the transposition inside the product.
         outputs = ops.einsum("...i,oi->...o", inputs, kernel)

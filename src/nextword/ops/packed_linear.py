@@ -6,7 +6,7 @@ from typing import Any
 from keras import ops
 
 from nextword.ops.linear import linear
-from nextword.ops.native import can_call_kernels, on_rows
+from nextword.ops.native import can_call_kernels, kernel_calls, on_rows
 from nextword.ops.packed_layout import TILE, unpack
 
 
@@ -31,9 +31,7 @@ def packed_linear(
         Tensor of shape `[..., out]` in the dtype of `inputs`.
     """
     if can_call_kernels(inputs):
-        from nextword.ops.native import jax_calls  # which needs JAX
-
-        kernel = functools.partial(jax_calls.packed_linear, bits=bits, zero_point=zero_point)
+        kernel = functools.partial(kernel_calls().packed_linear, bits=bits, zero_point=zero_point)
         return on_rows(kernel, inputs, codes, scales, minimums)
     weights = unpack(codes, scales, minimums, bits=bits, zero_point=zero_point)
     return linear(inputs, ops.cast(weights, inputs.dtype))

@@ -4,6 +4,8 @@ An optional extension, built where a C++ compiler is at hand. Without it, and fo
 not cover, the portable operations beside this folder run.
 """
 
+import functools
+import importlib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +19,7 @@ __all__ = [
     "MOST_ROWS",
     "can_call_kernels",
     "has_few_rows",
+    "kernel_calls",
     "kernels_in_use",
     "kernels_used",
     "on_rows",
@@ -27,13 +30,20 @@ MOST_ROWS = 16
 """More rows of floats than these share each weight that is read: the backend is as good then."""
 
 
-def uses_kernels() -> bool:
-    """Return whether the kernels compute: they are built, and Keras is on JAX, on the processor."""
-    if keras.backend.backend() != "jax" or kernels_in_use() is None:
-        return False
-    from nextword.ops.native import jax_calls  # which needs JAX
+_BACKENDS = ("jax", "torch")
 
-    return jax_calls.is_available()
+
+@functools.cache
+def kernel_calls() -> Any:
+    """Return the module that calls the kernels from the Keras backend, which is one of these."""
+    return importlib.import_module(f"nextword.ops.native.{keras.backend.backend()}_calls")
+
+
+def uses_kernels() -> bool:
+    """Return whether the kernels compute: they are built, and Keras is on JAX or PyTorch here."""
+    if keras.backend.backend() not in _BACKENDS or kernels_in_use() is None:
+        return False
+    return bool(kernel_calls().is_available())
 
 
 def has_few_rows(inputs: Any) -> bool:
@@ -50,7 +60,10 @@ def on_rows(kernel: Callable[..., Any], inputs: Any, *weights: Any) -> Any:
 
 
 def can_call_kernels(inputs: Any) -> bool:
-    """Return whether the kernels are there for a tensor, one with a shape."""
+    """Return whether the kernels are there for a tensor, one with a shape.
+
+    On PyTorch, whose operators of ours have no gradients, only where none are recorded.
+    """
     if isinstance(inputs, keras.KerasTensor) or None in inputs.shape:
         return False
-    return uses_kernels()
+    return uses_kernels() and kernel_calls().takes(inputs)

@@ -27,6 +27,11 @@ def is_available() -> bool:
     return True
 
 
+def takes(inputs: Any) -> bool:
+    """Return whether the kernels can compute with an array."""
+    return True
+
+
 def float_linear(inputs: Any, kernel: Any) -> Any:
     """Return `inputs @ kernel.T`.
 
@@ -155,9 +160,9 @@ def decode_step(
     operands: Sequence[Any],
     *,
     num_caches: int,
-    program: Sequence[int],
-    factors: Sequence[float],
-    widths: Sequence[int],
+    program: np.ndarray,
+    factors: np.ndarray,
+    widths: np.ndarray,
     result: int,
 ) -> tuple[Any, list[Any]]:
     """Run one decoding step; see `nextword.ops.native.step_program`.
@@ -167,9 +172,9 @@ def decode_step(
         positions: int32 array of shape `[rows]`.
         operands: the arrays that the program names, caches first.
         num_caches: how many of them are caches.
-        program: the instructions.
-        factors: two floats of each instruction.
-        widths: of each register.
+        program: the instructions, int64.
+        factors: two of each instruction, float32.
+        widths: of each register, int64.
         result: number of the register to return.
 
     Returns:
@@ -189,9 +194,9 @@ def decode_step(
         hidden_states.astype(jnp.float32),
         positions.astype(jnp.int32),
         *operands,
-        program=np.array(program, np.int64),
-        factors=np.array(factors, np.float32),
-        widths=np.array(widths, np.int64),
+        program=program,
+        factors=factors,
+        widths=widths,
         result=np.int64(result),
     )
     return outputs.astype(hidden_states.dtype), buffers

@@ -1,16 +1,22 @@
 """One decoding step through a stack of layers, written as a program for the native kernels.
 
 Each layer says in its `emit` what it computes, in the instructions below; `StepProgram.run` then
-calls the kernels once for all of them. `step.cc` executes them, and `step_operations.cc` says what
-their numbers mean.
+calls the kernels once for all of them, as often as there are steps. `step.cc` executes them, and
+`step_operations.cc` says what their numbers mean.
 """
 
+import contextlib
+import contextvars
 import dataclasses
 import enum
-from collections.abc import Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any, Protocol
 
 import keras
+import numpy as np
+
+from nextword.ops.native import kernel_calls
 
 
 class NotCoveredError(Exception):
@@ -72,29 +78,74 @@ class NativeMatrix:
     zero_point: int = 0
 
 
+@dataclasses.dataclass(frozen=True)
+class Cache:
+    """The keys or the values of a layer, among the caches that a program is run with.
+
+    Attributes:
+        number: its place among them.
+        heads: number of heads.
+        width: of a head.
+    """
+
+    number: int
+    heads: int
+    width: int
+
+
+class Rotation(Protocol):
+    """What heads are rotated by, see `nextword.layers.rotary_embedding.RotaryEmbedding`.
+
+    Attributes:
+        angles: what the angles follow from: two rotations that agree on it are alike.
+        pairs: number of pairs of a head's numbers that are rotated.
+    """
+
+    @property
+    def angles(self) -> Hashable: ...
+
+    @property
+    def pairs(self) -> int: ...
+
+    def table(self, positions: Any, lengths: Any) -> Any:
+        """Return the cosines and then the sines, float32 `[rows, length, 2 * pairs]`.
+
+        Args:
+            positions: int32 tensor of shape `[rows, length]`.
+            lengths: int32 tensor of shape `[rows]`, the number of tokens of each row.
+        """
+        ...
+
+
 class StepProgram:
-    """A program and its operands. Only JAX can run it.
+    """A program and the weights that it reads.
 
     Args:
         width: number of floats of each token's hidden state.
-        caches: keys and values of each layer, float tensors of shape
-            `[rows, heads, capacity, width]` in float32 or bfloat16.
+        caches: keys and values of each layer, as `run` will be given them, or others like them.
 
     Attributes:
         hidden_states: the register with what the program is given.
+        caches: keys and values of each layer.
+        result: the register with what the program returns, at first that of what it is given.
     """
 
     def __init__(self, width: int, caches: Sequence[tuple[Any, Any]]) -> None:
         self._instructions: list[tuple[Code, list[int], list[float]]] = []
         self._widths: list[int] = []
         self._free: list[int] = []
-        self._operands = [buffer for layer in caches for buffer in layer]
-        self._num_caches = len(self._operands)
-        self._cache_numbers = {id(cache): i for i, cache in enumerate(self._operands)}
+        self._rotations: dict[Hashable, tuple[int, Rotation]] = {}
         self._quantized: Register | None = None
-        for operand in self._operands:
-            _check_dtype(operand, "float32", "bfloat16")
-        self.hidden_states = self._register(width)
+        buffers = [buffer for layer in caches for buffer in layer]
+        for buffer in buffers:
+            _check_dtype(buffer, "float32", "bfloat16")
+        slots = [
+            Cache(number, buffer.shape[1], buffer.shape[3]) for number, buffer in enumerate(buffers)
+        ]
+        self.caches = list(zip(slots[::2], slots[1::2], strict=True))
+        self._num_caches = len(slots)
+        self._operands: list[Any] = []  # behind the caches; None for a table
+        self.hidden_states = self.result = self._register(width)
 
     def norm(
         self,
@@ -137,28 +188,28 @@ class StepProgram:
         self._add(Code.LINEAR, integers)
         return tuple(outputs)
 
-    def rotate(self, heads: Register, count: int, table: Any) -> None:
+    def rotate(self, heads: Register, count: int, rotation: Rotation) -> None:
         """Rotate heads in place.
 
         Args:
             heads: the heads of each token, one after the other.
             count: number of heads.
-            table: float32 tensor of shape `[rows, length, 2 * pairs]`, cosines and then sines.
+            rotation: what they are rotated by.
         """
-        integers = [heads.number, count, heads.width // count, table.shape[-1] // 2]
-        self._add(Code.ROTATE, [*integers, self._operand(table)])
+        if rotation.angles not in self._rotations:
+            self._rotations[rotation.angles] = self._place(None), rotation
+        table, _ = self._rotations[rotation.angles]
+        self._add(Code.ROTATE, [heads.number, count, heads.width // count, rotation.pairs, table])
 
-    def store(self, heads: Register, count: int, cache: Any) -> None:
-        """Write heads into one of the program's caches."""
-        self._add(
-            Code.STORE, [heads.number, count, heads.width // count, self._cache_numbers[id(cache)]]
-        )
+    def store(self, heads: Register, count: int, cache: Cache) -> None:
+        """Write heads into one of the caches."""
+        self._add(Code.STORE, [heads.number, count, heads.width // count, cache.number])
 
     def attend(
         self,
         query: Register,
         heads: int,
-        cache: tuple[Any, Any],
+        cache: tuple[Cache, Cache],
         *,
         scale: float,
         soft_cap: float | None,
@@ -171,7 +222,7 @@ class StepProgram:
         Args:
             query: the queries of each token, head by head.
             heads: number of query heads.
-            cache: two of the program's caches, keys and values, with the new tokens' in them.
+            cache: keys and values, with the new tokens' in them.
             scale: factor of the dot products.
             soft_cap: their bound, or None.
             slopes: factors `[heads]` of the keys' positions, which are added; or None.
@@ -179,10 +230,9 @@ class StepProgram:
             window: number of tokens, itself included, that a token sees; None for all.
         """
         keys, values = cache
-        outputs = self._register(heads * values.shape[-1])
-        integers = [outputs.number, query.number, heads, keys.shape[1]]
-        integers += [keys.shape[-1], values.shape[-1]]
-        integers += [self._cache_numbers[id(keys)], self._cache_numbers[id(values)]]
+        outputs = self._register(heads * values.width)
+        integers = [outputs.number, query.number, heads, keys.heads]
+        integers += [keys.width, values.width, keys.number, values.number]
         integers += [self._floats(slopes), self._floats(sinks), window or 0]
         self._add(Code.ATTEND, integers, scale, soft_cap or 0.0)
         return outputs
@@ -209,37 +259,54 @@ class StepProgram:
         return outputs
 
     def run(
-        self, hidden_states: Any, positions: Any, result: Register
+        self,
+        hidden_states: Any,
+        positions: Any,
+        lengths: Any,
+        caches: Sequence[tuple[Any, Any]],
     ) -> tuple[Any, list[tuple[Any, Any]]]:
         """Run the program.
 
         Args:
             hidden_states: float tensor of shape `[rows, length, width]`.
-            positions: int32 tensor of shape `[rows]`, of each row's first token.
-            result: the register to return.
+            positions: int32 tensor of shape `[rows, length]`; those of a row are consecutive.
+            lengths: see `Rotation.table`.
+            caches: keys and values of each layer, float tensors of shape
+                `[rows, heads, capacity, width]` in float32 or bfloat16.
 
         Returns:
             A tensor like `hidden_states`, and the caches with the new tokens in them, which take
-            the place of those that the program was given.
+            the place of those that were given.
         """
-        from nextword.ops.native.jax_calls import decode_step  # which needs JAX
+        operands = list(self._operands)
+        for number, rotation in self._rotations.values():
+            operands[number - self._num_caches] = rotation.table(positions, lengths)
+        program, factors, widths = self._numbers
+        outputs, buffers = kernel_calls().decode_step(
+            hidden_states,
+            positions[:, 0],
+            [*(buffer for layer in caches for buffer in layer), *operands],
+            num_caches=self._num_caches,
+            program=program,
+            factors=factors,
+            widths=widths,
+            result=self.result.number,
+        )
+        return outputs, list(zip(buffers[::2], buffers[1::2], strict=True))
 
+    @functools.cached_property
+    def _numbers(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The instructions, two factors of each, and the registers' widths."""
         program: list[int] = []
         factors: list[float] = []
         for code, integers, own_factors in self._instructions:
             program += [code, len(integers), *integers]
             factors += own_factors
-        outputs, buffers = decode_step(
-            hidden_states,
-            positions,
-            self._operands,
-            num_caches=self._num_caches,
-            program=program,
-            factors=factors,
-            widths=self._widths,
-            result=result.number,
+        return (
+            np.array(program, np.int64),
+            np.array(factors, np.float32),
+            np.array(self._widths, np.int64),
         )
-        return outputs, list(zip(buffers[::2], buffers[1::2], strict=True))
 
     def keep_only(self, register: Register) -> None:
         """Use the memory of every other register again."""
@@ -258,8 +325,11 @@ class StepProgram:
         self._instructions.append((code, integers, [*factors, 0.0, 0.0][:2]))
 
     def _operand(self, array: Any) -> int:
-        self._operands.append(keras.ops.convert_to_tensor(array))
-        return len(self._operands) - 1
+        return self._place(keras.ops.convert_to_tensor(array))
+
+    def _place(self, operand: Any | None) -> int:
+        self._operands.append(operand)
+        return self._num_caches + len(self._operands) - 1
 
     def _floats(self, array: Any | None) -> int:
         if array is None:
@@ -276,6 +346,46 @@ class StepProgram:
             dtype = _check_dtype(matrix.values, "float32", "bfloat16", "int8")
             kind = _MatrixKind[dtype.upper()]
         return [kind, *(-1 if array is None else self._operand(array) for array in arrays)]
+
+
+_kept: contextvars.ContextVar[dict[Any, StepProgram | None] | None] = contextvars.ContextVar(
+    "kept", default=None
+)
+
+
+@contextlib.contextmanager
+def programs_kept(programs: dict[Any, StepProgram | None]) -> Iterator[None]:
+    """Let programs be written once in all contexts that are given the same dictionary.
+
+    Args:
+        programs: where they are kept. It must not outlive the weights that the programs read.
+    """
+    token = _kept.set(programs)
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+
+
+def written(key: Hashable, write: Callable[[], StepProgram]) -> StepProgram | None:
+    """Return a program that is kept, or else write it.
+
+    Args:
+        key: what the program is for.
+        write: writes it.
+
+    Returns:
+        The program; None if its instructions do not cover what the model does.
+    """
+    kept = _kept.get()
+    if kept is not None and key in kept:
+        return kept[key]
+    program = None
+    with contextlib.suppress(NotCoveredError):
+        program = write()
+    if kept is not None:
+        kept[key] = program
+    return program
 
 
 def _check_dtype(array: Any, *accepted: str) -> str:
