@@ -27,5 +27,7 @@ def smollm2(smollm2_path: Path) -> Any:
 
 @pytest.fixture(scope="session")
 def smollm2_in_floats(smollm2_path: Path) -> Any:
-    """The default preset with its weights unpacked."""
-    return nextword.models.CausalLM.from_preset(smollm2_path, dtype="float32")
+    """The default preset with its weights unpacked, and the greedy sampler."""
+    lm = nextword.models.CausalLM.from_preset(smollm2_path, dtype="float32")
+    lm.compile(sampler="greedy")
+    return lm

@@ -1,20 +1,6 @@
 """Parity and samplers on torch, in a process whose Keras backend it is."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-TESTS = Path(__file__).parent.parent
-
-
-def run_on_torch(*tests: str) -> str:
-    """Run tests, check that none fails, and return the summary."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
-    environment = os.environ | {"KERAS_BACKEND": "torch"}
-    result = subprocess.run(command, cwd=TESTS, env=environment, capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout[-2000:]
-    return result.stdout
+from backends import run_on_torch
 
 
 def test_parity() -> None:

@@ -1,19 +1,20 @@
 """The instructions of a native step give what float64 NumPy gives, on every instruction set."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
+import keras
 import numpy as np
 import pytest
 from scipy import special
 
-from nextword.ops.native import kernels_in_use, kernels_used
-from nextword.ops.native.jax_calls import decode_step, is_available
+from backends import without_gradients
+from nextword.ops.native import kernel_calls, kernels_in_use, kernels_used, uses_kernels
 from nextword.ops.native.step_program import NativeMatrix, Register, StepProgram
 
 pytestmark = pytest.mark.skipif(kernels_in_use() is None, reason="built without native kernels")
+
+tensor, to_numpy = keras.ops.convert_to_tensor, keras.ops.convert_to_numpy
 
 ROWS, LENGTH, CAPACITY = 3, 2, 40
 HEADS, SHARED, KEY_WIDTH, VALUE_WIDTH = 6, 2, 24, 20
@@ -25,29 +26,38 @@ HIDDEN = RANDOM.normal(size=(ROWS, LENGTH, WIDTH)).astype("float32")
 
 @pytest.fixture(params=["avx512-vnni", "avx2", "portable"], autouse=True)
 def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
-    assert is_available()  # which tells JAX of the kernels
+    assert uses_kernels()  # which tells JAX of the kernels
     try:
-        with kernels_used(request.param):
+        with without_gradients(), kernels_used(request.param):
             yield request.param
     except ValueError:
         pytest.skip("not on this machine")
 
 
-def caches(dtype: str = "float32") -> tuple[jax.Array, jax.Array]:
+def caches(dtype: str = "float32") -> tuple[Any, Any]:
     keys = RANDOM.normal(size=(ROWS, SHARED, CAPACITY, KEY_WIDTH))
     values = RANDOM.normal(size=(ROWS, SHARED, CAPACITY, VALUE_WIDTH))
-    return jnp.asarray(keys, dtype), jnp.asarray(values, dtype)
+    return tensor(keys, dtype), tensor(values, dtype)
 
 
-def run(program: StepProgram, result: Register) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Run a program on HIDDEN, whose result is as wide as that."""
-    outputs, buffers = program.run(jnp.asarray(HIDDEN), jnp.asarray(POSITIONS), result)
-    return np.asarray(outputs), [np.asarray(b, "float32") for pair in buffers for b in pair]
+def run(
+    program: StepProgram,
+    result: Register,
+    cached: tuple[Any, Any] | None = None,
+    rows: slice = slice(None),
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Run a program on rows of HIDDEN; the result is as wide as that."""
+    program.result = result
+    positions = POSITIONS[rows, None] + np.arange(LENGTH, dtype="int32")
+    outputs, buffers = program.run(
+        tensor(HIDDEN[rows]), tensor(positions), tensor(POSITIONS[rows] + 1), [cached or caches()]
+    )
+    return to_numpy(outputs), [to_numpy(b).astype("float32") for pair in buffers for b in pair]
 
 
 def matrix(outputs: int, inputs: int) -> tuple[np.ndarray, NativeMatrix]:
     values = RANDOM.normal(size=(outputs, inputs)).astype("float32")
-    return values, NativeMatrix(outputs, inputs, jnp.asarray(values))
+    return values, NativeMatrix(outputs, inputs, tensor(values))
 
 
 @pytest.mark.parametrize("is_centered", [False, True])
@@ -62,8 +72,8 @@ def test_norm(scales: str, is_centered: bool) -> None:
         program,
         program.norm(
             program.hidden_states,
-            jnp.asarray(scale),
-            jnp.asarray(bias) if is_centered else None,
+            tensor(scale),
+            tensor(bias) if is_centered else None,
             heads=heads,
             is_centered=is_centered,
             epsilon=1e-3,
@@ -113,7 +123,7 @@ def test_products_biases_and_sums() -> None:
     bias = RANDOM.normal(size=500).astype("float32")
     program = StepProgram(WIDTH, [caches()])
     inner, other = program.linear(
-        program.hidden_states, (native_first, jnp.asarray(bias)), (native_first, None)
+        program.hidden_states, (native_first, tensor(bias)), (native_first, None)
     )
     (outputs,) = program.linear(program.add(inner, other, -0.5), (native_second, None))
     found, _ = run(program, program.add(program.hidden_states, outputs))
@@ -126,7 +136,7 @@ def test_products_with_int8() -> None:
     codes = RANDOM.integers(-127, 128, size=(70, WIDTH)).astype("int8")
     scales = RANDOM.uniform(1, 100, size=70).astype("float32")
     program = StepProgram(WIDTH, [caches()])
-    native = NativeMatrix(70, WIDTH, jnp.asarray(codes), jnp.asarray(scales))
+    native = NativeMatrix(70, WIDTH, tensor(codes), tensor(scales))
     back, native_back = matrix(WIDTH, 70)
     (inner,) = program.linear(program.hidden_states, (native, None))
     (outputs,) = program.linear(inner, (native_back, None))
@@ -135,12 +145,22 @@ def test_products_with_int8() -> None:
     np.testing.assert_allclose(found, expected @ back.T.astype("float64"), rtol=1e-5, atol=1e-3)
 
 
+class Rotation(NamedTuple):
+    pairs: int
+    numbers: np.ndarray
+    angles: int = 0
+
+    def table(self, positions: Any, lengths: Any) -> Any:
+        np.testing.assert_array_equal(to_numpy(lengths), POSITIONS + 1)
+        return tensor(self.numbers)
+
+
 def test_rotate() -> None:
     pairs = 9  # the rest of a head stays as it is
     angles = RANDOM.normal(size=(ROWS, LENGTH, pairs))
     table = np.concatenate([np.cos(angles), np.sin(angles)], -1).astype("float32")
     program = StepProgram(WIDTH, [caches()])
-    program.rotate(program.hidden_states, HEADS, jnp.asarray(table))
+    program.rotate(program.hidden_states, HEADS, Rotation(pairs, table))
     found, _ = run(program, program.hidden_states)
     heads = HIDDEN.reshape(ROWS, LENGTH, HEADS, KEY_WIDTH).astype("complex128")
     turned = heads[..., :pairs] + 1j * heads[..., pairs : 2 * pairs]
@@ -160,33 +180,34 @@ def test_attend(kind: str, dtype: str) -> None:
     )
     last, native_last = matrix(WIDTH, HEADS * VALUE_WIDTH)
     key, value = program.linear(program.hidden_states, (native_keys, None), (native_values, None))
-    program.store(key, SHARED, keys)
-    program.store(value, SHARED, values)
+    program.store(key, SHARED, program.caches[0][0])
+    program.store(value, SHARED, program.caches[0][1])
     window = 5 if kind == "window" else None
     soft_cap = 2.0 if kind == "soft cap" else None
     slopes, sinks = RANDOM.normal(size=(2, HEADS)).astype("float32")
     attended = program.attend(
         program.hidden_states,
         HEADS,
-        (keys, values),
+        program.caches[0],
         scale=0.2,
         soft_cap=soft_cap,
-        slopes=jnp.asarray(slopes) if kind == "alibi" else None,
-        sinks=jnp.asarray(sinks) if kind == "sinks" else None,
+        slopes=tensor(slopes) if kind == "alibi" else None,
+        sinks=tensor(sinks) if kind == "sinks" else None,
         window=window,
     )
-    found, buffers = run(program, program.linear(attended, (native_last, None))[0])
+    cached = [np.array(to_numpy(cache), "float32") for cache in (keys, values)]
+    (result,) = program.linear(attended, (native_last, None))
+    found, buffers = run(program, result, (keys, values))
 
     expected = np.zeros((ROWS, LENGTH, WIDTH))
     x = HIDDEN.astype("float64")
-    cached = [np.array(cache, "float32") for cache in (keys, values)]
     for cache, new, width in zip(
         cached, (new_keys, new_values), (KEY_WIDTH, VALUE_WIDTH), strict=True
     ):
         projected = (HIDDEN @ new.T).reshape(ROWS, LENGTH, SHARED, width)
         for row, position in enumerate(POSITIONS):
             block = projected[row].transpose(1, 0, 2)
-            cache[row, :, position : position + LENGTH] = np.asarray(jnp.asarray(block, dtype))
+            cache[row, :, position : position + LENGTH] = to_numpy(tensor(block, dtype))
     for ours, theirs in zip(buffers, cached, strict=True):
         rtol = 2**-7 if dtype == "bfloat16" else 1e-5
         np.testing.assert_allclose(ours, theirs, rtol=rtol, atol=1e-4)
@@ -219,17 +240,16 @@ def test_a_row_is_the_same_alone_and_in_a_batch() -> None:
         attended = program.attend(
             query,
             HEADS,
-            buffers,
+            program.caches[0],
             scale=0.3,
             soft_cap=None,
             slopes=None,
             sinks=None,
             window=None,
         )
-        last = NativeMatrix(WIDTH, HEADS * VALUE_WIDTH, jnp.asarray(values[:, : attended.width]))
+        last = NativeMatrix(WIDTH, HEADS * VALUE_WIDTH, tensor(values[:, : attended.width]))
         (result,) = program.linear(attended, (last, None))
-        outputs, _ = program.run(jnp.asarray(HIDDEN[rows]), jnp.asarray(POSITIONS[rows]), result)
-        alone.append(np.asarray(outputs))
+        alone.append(run(program, result, buffers, rows)[0])
     np.testing.assert_array_equal(np.concatenate(alone[:-1]), alone[-1])
 
 
@@ -241,6 +261,7 @@ def test_a_row_is_the_same_alone_and_in_a_batch() -> None:
         ({"program": [7, 4, 0, 0, 5, WIDTH]}, "does not fit"),
         ({"program": [7, 4, 0, 0, 0, WIDTH + 1]}, "does not fit"),
         ({"program": [7, 4, 0, 0, 0, WIDTH, 7]}, "does not fit"),
+        ({"program": [4, 4, 0, HEADS, KEY_WIDTH, 2]}, "does not fit"),  # what is no cache
         ({"factors": []}, "does not fit"),
         ({"result": 3}, "does not fit"),
         ({"widths": [WIDTH + 1]}, "shapes"),
@@ -256,8 +277,14 @@ def test_wrong_programs_are_refused(change: dict[str, Any], message: str) -> Non
         "widths": [WIDTH],
         "result": 0,
     } | change
-    positions = jnp.asarray(arguments.pop("positions"))
+    positions = tensor(arguments.pop("positions"))
+    for name, dtype in (("program", "int64"), ("factors", "float32"), ("widths", "int64")):
+        arguments[name] = np.array(arguments[name], dtype)
+    like_a_cache = tensor(np.zeros((ROWS, HEADS, CAPACITY, KEY_WIDTH), "float32"))
+    operands = [*caches(), like_a_cache]
     with pytest.raises(Exception, match=message):
-        jax.block_until_ready(
-            decode_step(jnp.asarray(HIDDEN), positions, list(caches()), num_caches=2, **arguments)
+        to_numpy(
+            kernel_calls().decode_step(
+                tensor(HIDDEN), positions, operands, num_caches=2, **arguments
+            )[0]
         )

@@ -1,18 +1,23 @@
 """Packed weights: what the gguf package says they are, and what the kernels compute with them."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import gguf
 import jax
 import jax.numpy as jnp
+import keras
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backends import only_on_jax, without_gradients
 from nextword.ops.native import kernels_in_use, kernels_used
 from nextword.quantization.grouped import Q4_0, Q4_1, Q8_0, GroupedFormat
+
+tensor, to_numpy = keras.ops.convert_to_tensor, keras.ops.convert_to_numpy
 
 FORMATS = {"Q4_0": Q4_0, "Q4_1": Q4_1, "Q8_0": Q8_0}
 
@@ -32,14 +37,14 @@ def packed(
     return form, parts, gguf.quants.dequantize(blocks, GGMLQuantizationType[name])
 
 
-def tensors(parts: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    return {name: jnp.asarray(part) for name, part in parts.items()}
+def tensors(parts: dict[str, np.ndarray]) -> dict[str, Any]:
+    return {name: tensor(part) for name, part in parts.items()}
 
 
 @pytest.fixture(params=["avx512-vnni", "avx2", "portable", None])
 def kernels(request: pytest.FixtureRequest) -> Iterator[str | None]:
     try:
-        with kernels_used(request.param):
+        with without_gradients(), kernels_used(request.param):
             yield request.param
     except ValueError:
         pytest.skip("not on this machine, or built without native kernels")
@@ -76,7 +81,7 @@ def test_the_product(kernels: str | None, name: str, rows: int) -> None:
     form, parts, weights = packed(name, 43, 5)
     x = np.random.default_rng(1).normal(size=(rows, 160)).astype("float32")
     x[0, :32] = 0
-    found = form.apply(jnp.asarray(x), tensors(parts))[:, :43]
+    found = to_numpy(form.apply(tensor(x), tensors(parts)))[:, :43]
     expected = x.astype("float64") @ weights.T.astype("float64")
     magnitude = np.abs(x) @ np.abs(weights).T
     assert found.shape == expected.shape
@@ -87,10 +92,10 @@ def test_a_row_is_the_same_alone_and_in_a_batch(kernels: str | None) -> None:
     if kernels is None:
         pytest.skip("a promise of the kernels alone")
     form, parts, _ = packed("Q4_1", 32, 9)
-    x = jnp.asarray(np.random.default_rng(2).normal(size=(15, 288)), "float32")
-    together = form.apply(x, tensors(parts))
+    x = tensor(np.random.default_rng(2).normal(size=(15, 288)), "float32")
+    together = to_numpy(form.apply(x, tensors(parts)))
     for row in range(len(x)):
-        alone = form.apply(x[row : row + 1], tensors(parts))
+        alone = to_numpy(form.apply(x[row : row + 1], tensors(parts)))
         np.testing.assert_array_equal(alone[0], together[row])
 
 
@@ -98,9 +103,11 @@ def test_a_row_is_the_same_alone_and_in_a_batch(kernels: str | None) -> None:
 def test_rows(name: str) -> None:
     form, parts, weights = packed(name, 40, 2)
     indices = np.array([[0, 39, 17], [16, 15, 17]], "int32")
-    np.testing.assert_array_equal(form.rows(indices, tensors(parts)), weights[indices])
+    found = to_numpy(form.rows(tensor(indices), tensors(parts)))
+    np.testing.assert_array_equal(found, weights[indices])
 
 
+@only_on_jax
 def test_activations_have_a_gradient_and_weights_have_none(kernels: str | None) -> None:
     form, parts, weights = packed("Q4_0", 32, 1)
     x = jnp.asarray(np.random.default_rng(3).normal(size=(2, 3, 32)), "float32")
@@ -113,6 +120,7 @@ def test_activations_have_a_gradient_and_weights_have_none(kernels: str | None) 
     np.testing.assert_allclose(gradient(x), expected, rtol=1e-5, atol=1e-6)
 
 
+@only_on_jax
 def test_the_program_calls_the_kernel() -> None:
     if kernels_in_use() is None:
         pytest.skip("built without native kernels")
