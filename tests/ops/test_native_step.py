@@ -281,10 +281,9 @@ def test_wrong_programs_are_refused(change: dict[str, Any], message: str) -> Non
     for name, dtype in (("program", "int64"), ("factors", "float32"), ("widths", "int64")):
         arguments[name] = np.array(arguments[name], dtype)
     like_a_cache = tensor(np.zeros((ROWS, HEADS, CAPACITY, KEY_WIDTH), "float32"))
-    operands = [*caches(), like_a_cache]
+    calls = kernel_calls()
+    operands = calls.Operands([like_a_cache])
     with pytest.raises(Exception, match=message):
         to_numpy(
-            kernel_calls().decode_step(
-                tensor(HIDDEN), positions, operands, num_caches=2, **arguments
-            )[0]
+            calls.decode_step(tensor(HIDDEN), positions, caches(), operands, {}, **arguments)[0]
         )

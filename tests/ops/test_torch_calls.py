@@ -12,7 +12,7 @@ import torch
 
 from backends import only_on_jax, only_on_torch, run_on_torch
 from nextword.ops import int8_weight_linear, linear, packed_linear
-from nextword.ops.native import can_call_kernels, kernels_in_use
+from nextword.ops.native import can_call_kernels, kernels_in_use, torch_calls
 from nextword.quantization.grouped import Q4_1
 
 pytestmark = pytest.mark.skipif(kernels_in_use() is None, reason="built without native kernels")
@@ -41,7 +41,9 @@ def step(**changes: Any) -> dict[str, Any]:
         "hidden_states": X[:, None],
         "positions": torch.zeros(3, dtype=torch.int32),
         "caches": [torch.zeros(3, 1, 4, 8), torch.zeros(3, 1, 4, 8)],
-        "operands": [],
+        "operands": torch.zeros(0, 7, dtype=torch.int64),
+        "tables": [],
+        "places": [],
         "program": torch.tensor([7, 4, 0, 0, 0, 64]),
         "factors": torch.tensor([1.0, 0.0]),
         "widths": torch.tensor([64]),
@@ -92,7 +94,7 @@ def test_what_does_not_fit_is_refused(name: str, arguments: tuple[Any, ...]) -> 
 
 def test_caches_that_are_views_are_refused() -> None:
     arguments = step(caches=[torch.zeros(3, 1, 8, 4).mT] * 2)
-    with pytest.raises(ValueError, match="must be contiguous"):
+    with pytest.raises(ValueError, match="must be contiguous.* Received: shape=.3, 1, 4, 8."):
         torch.ops.nextword.decode_step(*arguments.values())
 
 
@@ -142,3 +144,15 @@ def test_a_process_that_was_forked_has_threads_of_its_own() -> None:
         same = torch.equal(torch.ops.nextword.float_linear(*big), expected)
         os._exit(0 if same else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(code, 0)[1]) == 0
+
+
+def test_what_steps_read_may_move() -> None:
+    weight = torch.nn.Parameter(torch.ones(64))
+    operands = torch_calls.Operands([weight])
+    arguments = step(program=torch.tensor([0, 7, 0, 0, 1, 64, 0, 2, -1]), factors=torch.zeros(2))
+    expected = X[:, None] / (X.double() ** 2).mean(-1)[:, None, None].sqrt()
+    for factor in (1, 3):
+        weight.data = torch.full((64,), float(factor))  # as `torch.nn.Module.to` does
+        arguments["operands"] = operands.described()
+        found = torch.ops.nextword.decode_step(*arguments.values())
+        torch.testing.assert_close(found, (factor * expected).float())

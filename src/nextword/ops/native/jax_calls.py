@@ -1,7 +1,7 @@
 """The native kernels as JAX functions."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -154,24 +154,30 @@ def _packed_backward(bits: int, zero_point: int, parameters: Any, gradient: Any)
 _packed_linear.defvjp(_packed_forward, _packed_backward)
 
 
+Operands = list
+"""Arrays that every step of a program reads; None where `decode_step` is given one."""
+
+
 def decode_step(
     hidden_states: Any,
     positions: Any,
+    caches: Sequence[Any],
     operands: Sequence[Any],
+    tables: Mapping[int, Any],
     *,
-    num_caches: int,
     program: np.ndarray,
     factors: np.ndarray,
     widths: np.ndarray,
     result: int,
-) -> tuple[Any, list[Any]]:
+) -> tuple[Any, Sequence[Any]]:
     """Run one decoding step; see `nextword.ops.native.step_program`.
 
     Args:
         hidden_states: float array of shape `[rows, length, width]`.
         positions: int32 array of shape `[rows]`.
-        operands: the arrays that the program names, caches first.
-        num_caches: how many of them are caches.
+        caches: the first of the arrays that the program names.
+        operands: the others, `Operands`.
+        tables: those that are not among `operands`, by their places there.
         program: the instructions, int64.
         factors: two of each instruction, float32.
         widths: of each register, int64.
@@ -180,7 +186,7 @@ def decode_step(
     Returns:
         An array like `hidden_states`, and the caches, which take the place of those given.
     """
-    caches = operands[:num_caches]
+    operands = [tables.get(place, operand) for place, operand in enumerate(operands)]
     shapes = [
         jax.ShapeDtypeStruct(hidden_states.shape, jnp.float32),
         *(jax.ShapeDtypeStruct(cache.shape, cache.dtype) for cache in caches),
@@ -188,11 +194,12 @@ def decode_step(
     call = jax.ffi.ffi_call(
         _STEP,
         shapes,
-        input_output_aliases={2 + i: 1 + i for i in range(num_caches)},
+        input_output_aliases={2 + i: 1 + i for i in range(len(caches))},
     )
     outputs, *buffers = call(
         hidden_states.astype(jnp.float32),
         positions.astype(jnp.int32),
+        *caches,
         *operands,
         program=program,
         factors=factors,

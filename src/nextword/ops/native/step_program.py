@@ -278,21 +278,26 @@ class StepProgram:
             A tensor like `hidden_states`, and the caches with the new tokens in them, which take
             the place of those that were given.
         """
-        operands = list(self._operands)
-        for number, rotation in self._rotations.values():
-            operands[number - self._num_caches] = rotation.table(positions, lengths)
         program, factors, widths = self._numbers
         outputs, buffers = kernel_calls().decode_step(
             hidden_states,
             positions[:, 0],
-            [*(buffer for layer in caches for buffer in layer), *operands],
-            num_caches=self._num_caches,
+            [buffer for layer in caches for buffer in layer],
+            self._prepared_operands,
+            {
+                number - self._num_caches: rotation.table(positions, lengths)
+                for number, rotation in self._rotations.values()
+            },
             program=program,
             factors=factors,
             widths=widths,
             result=self.result.number,
         )
         return outputs, list(zip(buffers[::2], buffers[1::2], strict=True))
+
+    @functools.cached_property
+    def _prepared_operands(self) -> Any:
+        return kernel_calls().Operands(self._operands)
 
     @functools.cached_property
     def _numbers(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ their addresses, through ctypes, so that neither needs the other when it is buil
 
 import ctypes
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -27,6 +27,7 @@ _TYPES = {
 }
 """By the order in array.h."""
 _OTHER = 6
+_PADDINGS = [(0,) * (_MOST_DIMENSIONS - axes) for axes in range(_MOST_DIMENSIONS + 1)]
 
 
 @functools.cache
@@ -82,65 +83,103 @@ def packed_linear(
     return outputs.to(inputs.dtype)
 
 
+class Operands:
+    """Tensors that every step of a program reads, described once.
+
+    Args:
+        tensors: the tensors; None where `decode_step` is given one.
+    """
+
+    def __init__(self, tensors: Sequence[torch.Tensor | None]) -> None:
+        self._tensors = tensors
+        self._addresses: list[int] | None = None
+        self._kept: list[torch.Tensor] = []  # so that the addresses stay theirs
+        self._described: torch.Tensor
+
+    def described(self) -> torch.Tensor:
+        """Return the numbers of an array of array.h for each, int64 `[tensors, numbers]`."""
+        addresses = [0 if each is None else each.data_ptr() for each in self._tensors]
+        if addresses != self._addresses:  # the first time, or when one is given other memory
+            none = torch.zeros(0)
+            dense = [none if each is None else each.detach() for each in self._tensors]
+            self._kept = [each.contiguous() for each in dense]
+            self._described = torch.from_numpy(_described(self._kept))
+            self._addresses = addresses
+        return self._described
+
+
 def decode_step(
     hidden_states: torch.Tensor,
     positions: torch.Tensor,
-    operands: Sequence[torch.Tensor],
+    caches: Sequence[torch.Tensor],
+    operands: Operands,
+    tables: Mapping[int, torch.Tensor],
     *,
-    num_caches: int,
     program: np.ndarray,
     factors: np.ndarray,
     widths: np.ndarray,
     result: int,
-) -> tuple[torch.Tensor, list[torch.Tensor]]:
+) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
     """Run one decoding step; see `nextword.ops.native.jax_calls.decode_step`.
 
     The caches are changed in place.
     """
-    caches = list(operands[:num_caches])
     outputs = _decode_step(
         hidden_states.float(),
         positions.int(),
         caches,
-        list(operands[num_caches:]),
+        operands.described(),
+        list(tables.values()),
+        list(tables),
         *(torch.from_numpy(numbers) for numbers in (program, factors, widths)),
         result,
     )
     return outputs.to(hidden_states.dtype), caches
 
 
-def _call(function: str, tensors: Sequence[torch.Tensor], *arguments: Any) -> None:
+def _described(tensors: Sequence[torch.Tensor]) -> np.ndarray:
+    """Return the numbers of an array of array.h for each tensor, int64 `[tensors, numbers]`.
+
+    Raises:
+        ValueError: array.h has no such arrays.
+    """
+    rows: list[list[int]] = []
+    for tensor in tensors:
+        shape = tensor.shape
+        if len(shape) > _MOST_DIMENSIONS or not tensor.is_contiguous():
+            raise ValueError(
+                f"A tensor must be contiguous and have at most {_MOST_DIMENSIONS} axes. Received: "
+                f"shape={tuple(shape)}, strides={tensor.stride()}."
+            )
+        padding = _PADDINGS[len(shape)]
+        type_of = _TYPES.get(tensor.dtype, _OTHER)
+        rows.append([tensor.data_ptr(), type_of, len(shape), *shape, *padding])
+    return np.array(rows, np.int64).reshape(-1, 3 + _MOST_DIMENSIONS)
+
+
+def _call(function: str, arrays: np.ndarray, *arguments: int) -> None:
     """Call a function of c_functions.cc.
 
     Args:
         function: its name, without what all the names begin with.
-        tensors: the arrays that it takes; those that it changes are contiguous.
+        arrays: the arrays that it takes, as `_described` returns them.
         *arguments: what it takes beside them and the number of threads.
 
     Raises:
-        ValueError: the tensors do not fit.
+        ValueError: the arrays do not fit.
     """
-    library = load_library()
-    call: Callable[..., bytes | None] = getattr(library, f"nextword_c_{function}")
-    call.restype = ctypes.c_char_p  # type: ignore[attr-defined]
-    dense = [tensor.contiguous() for tensor in tensors]  # alive until the call has ended
-    numbers: list[int] = []
-    for tensor in dense:
-        dimensions = tensor.dim()
-        if dimensions > _MOST_DIMENSIONS:
-            raise ValueError(f"A tensor has too many axes. Received: shape={tuple(tensor.shape)}.")
-        numbers += (tensor.data_ptr(), _TYPES.get(tensor.dtype, _OTHER), dimensions, *tensor.shape)
-        numbers += (0,) * (_MOST_DIMENSIONS - dimensions)
-    arrays = (ctypes.c_int64 * len(numbers))(*numbers)
-    integers = (ctypes.c_int64(argument) for argument in (*arguments, torch.get_num_threads()))
-    if error := call(arrays, *integers):
+    call = getattr(load_library(), f"nextword_c_{function}")
+    call.restype = ctypes.c_char_p
+    numbers = (arrays.ctypes.data, *arguments, torch.get_num_threads())
+    if error := call(*map(ctypes.c_int64, numbers)):
         raise ValueError(error.decode())
 
 
 @torch.library.custom_op("nextword::float_linear", mutates_args=(), device_types="cpu")
 def _float_linear(inputs: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
     outputs = inputs.new_empty(inputs.shape[0], kernel.shape[0])
-    _call("float_linear", [inputs, kernel, outputs])
+    dense = [inputs.contiguous(), kernel.contiguous(), outputs]
+    _call("float_linear", _described(dense))
     return outputs
 
 
@@ -152,7 +191,8 @@ def _(inputs: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
 @torch.library.custom_op("nextword::int8_linear", mutates_args=(), device_types="cpu")
 def _int8_linear(inputs: torch.Tensor, codes: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
     outputs = inputs.new_empty(inputs.shape[0], codes.shape[0])
-    _call("int8_linear", [inputs, codes, scales, outputs])
+    dense = [inputs.contiguous(), codes.contiguous(), scales.contiguous(), outputs]
+    _call("int8_linear", _described(dense))
     return outputs
 
 
@@ -171,9 +211,9 @@ def _packed_linear(
     zero_point: int,
 ) -> torch.Tensor:
     outputs = inputs.new_empty(inputs.shape[0], TILE * codes.shape[0])
-    none = scales.new_empty(0)
-    arrays = [inputs, codes, scales, none if minimums is None else minimums, outputs]
-    _call("packed_linear", arrays, bits, zero_point)
+    arrays = [inputs, codes, scales, scales.new_empty(0) if minimums is None else minimums]
+    dense = [*(array.contiguous() for array in arrays), outputs]
+    _call("packed_linear", _described(dense), bits, zero_point)
     return outputs
 
 
@@ -194,16 +234,21 @@ def _decode_step(
     hidden_states: torch.Tensor,
     positions: torch.Tensor,
     caches: Sequence[torch.Tensor],
-    operands: Sequence[torch.Tensor],
+    operands: torch.Tensor,
+    tables: Sequence[torch.Tensor],
+    places: Sequence[int],
     program: torch.Tensor,
     factors: torch.Tensor,
     widths: torch.Tensor,
     result: int,
 ) -> torch.Tensor:
-    if not all(cache.is_contiguous() for cache in caches):
-        raise ValueError("A step's caches must be contiguous, as they are changed in place.")
     outputs = torch.empty(hidden_states.shape)
-    arrays = [hidden_states, positions, outputs, *caches, *operands]
+    dense = [hidden_states.contiguous(), positions.contiguous(), outputs, *caches]
+    others = operands.numpy().copy()
+    tables = [table.contiguous() for table in tables]
+    for place, row in zip(places, _described(tables), strict=True):
+        others[place] = row
+    arrays = np.concatenate([_described(dense), others])
     numbers = [
         number for each in (program, factors, widths) for number in (each.data_ptr(), each.numel())
     ]
@@ -216,7 +261,9 @@ def _(
     hidden_states: torch.Tensor,
     positions: torch.Tensor,
     caches: Sequence[torch.Tensor],
-    operands: Sequence[torch.Tensor],
+    operands: torch.Tensor,
+    tables: Sequence[torch.Tensor],
+    places: Sequence[int],
     program: torch.Tensor,
     factors: torch.Tensor,
     widths: torch.Tensor,
