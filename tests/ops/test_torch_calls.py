@@ -4,6 +4,8 @@ What they compute is tested as on JAX, by the same tests in another process.
 """
 
 import os
+import sys
+import threading
 from typing import Any
 
 import numpy as np
@@ -144,6 +146,25 @@ def test_a_process_that_was_forked_has_threads_of_its_own() -> None:
         same = torch.equal(torch.ops.nextword.float_linear(*big), expected)
         os._exit(0 if same else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(code, 0)[1]) == 0
+
+
+def test_threads_are_handed_over_and_given_back() -> None:
+    before, elsewhere = torch.get_num_threads(), []
+    arguments = step() | {"operands": torch_calls.Operands([]), "tables": {}}
+    arguments = {name: value for name, value in arguments.items() if name != "places"}
+    for name in ("program", "factors", "widths"):
+        arguments[name] = arguments[name].numpy()
+    with torch_calls.threads_handed_over():
+        assert torch.get_num_threads() == before
+        torch_calls.decode_step(**arguments)
+        if sys.platform == "linux":
+            assert torch.get_num_threads() == 1
+        other = threading.Thread(target=lambda: elsewhere.append(torch.get_num_threads()))
+        other.start()
+        other.join()
+    assert [torch.get_num_threads()] == elsewhere == [before]
+    torch_calls.decode_step(**arguments)
+    assert torch.get_num_threads() == before
 
 
 def test_what_steps_read_may_move() -> None:

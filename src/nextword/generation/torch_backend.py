@@ -12,6 +12,7 @@ import torch
 from keras import ops
 
 from nextword.ops.native.step_program import StepProgram, programs_kept
+from nextword.ops.native.torch_calls import threads_handed_over
 
 
 class TorchBackend:
@@ -38,7 +39,7 @@ class TorchBackend:
                 name: value if name in donated else keras.tree.map_structure(_to_tensor, value)
                 for name, value in arguments.items()
             }
-            with programs_kept(programs):
+            with programs_kept(programs), threads_handed_over():
                 return step(**tensors)
 
         return run

@@ -4,9 +4,11 @@ They have no gradients, and differentiating them is an error. PyTorch's arrays a
 their addresses, through ctypes, so that neither needs the other when it is built.
 """
 
+import contextlib
+import contextvars
 import ctypes
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -34,6 +36,42 @@ _PADDINGS = [(0,) * (_MOST_DIMENSIONS - axes) for axes in range(_MOST_DIMENSIONS
 def is_available() -> bool:
     """Return whether Keras has PyTorch compute where the kernels do."""
     return load_library() is not None and keras.ops.zeros(()).device.type == "cpu"
+
+
+_num_threads: contextvars.ContextVar[int | None] = contextvars.ContextVar(
+    "num_threads", default=None
+)
+
+
+@contextlib.contextmanager
+def threads_handed_over() -> Iterator[None]:
+    """Let a decoding step in this context take PyTorch's threads, until the context ends.
+
+    OpenMP's threads, on which PyTorch's operators run, go on looking for work for milliseconds, in
+    the way of the kernels' own. What there is to do beside a step one thread does as well.
+    """
+    num_threads = torch.get_num_threads()
+    token = _num_threads.set(num_threads)
+    try:
+        yield
+    finally:
+        _num_threads.reset(token)
+        _set_openmp_threads(num_threads)
+
+
+def _set_openmp_threads(count: int) -> None:
+    """Set the number of threads for operators that this thread calls.
+
+    Not by `torch.set_num_threads`, which sets it for threads that start meanwhile, too.
+    """
+    if torch.get_num_threads() != count and hasattr(_process(), "omp_set_num_threads"):
+        _process().omp_set_num_threads(count)
+
+
+@functools.cache
+def _process() -> ctypes.CDLL:
+    """Return what this process has loaded, with PyTorch OpenMP."""
+    return ctypes.CDLL(None)
 
 
 def takes(inputs: Any) -> bool:
@@ -124,6 +162,8 @@ def decode_step(
 
     The caches are changed in place.
     """
+    if _num_threads.get() is not None:
+        _set_openmp_threads(1)
     outputs = _decode_step(
         hidden_states.float(),
         positions.int(),
@@ -170,7 +210,8 @@ def _call(function: str, arrays: np.ndarray, *arguments: int) -> None:
     """
     call = getattr(load_library(), f"nextword_c_{function}")
     call.restype = ctypes.c_char_p
-    numbers = (arrays.ctypes.data, *arguments, torch.get_num_threads())
+    num_threads = _num_threads.get() or torch.get_num_threads()
+    numbers = (arrays.ctypes.data, *arguments, num_threads)
     if error := call(*map(ctypes.c_int64, numbers)):
         raise ValueError(error.decode())
 
