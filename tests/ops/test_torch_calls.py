@@ -137,6 +137,13 @@ def test_what_is_elsewhere_is_portable() -> None:
 
 
 @only_on_torch
+def test_what_is_compiled_is_portable() -> None:
+    with torch.no_grad():
+        compiled = torch.compile(linear, backend="eager", fullgraph=True)
+        torch.testing.assert_close(compiled(X, KERNEL), X @ KERNEL.T)
+
+
+@only_on_torch
 @pytest.mark.filterwarnings("ignore")  # Python and JAX advise against forks
 def test_a_process_that_was_forked_has_threads_of_its_own() -> None:
     big = torch.ones(1, 512), torch.ones(4096, 512)

@@ -62,8 +62,17 @@ def on_rows(kernel: Callable[..., Any], inputs: Any, *weights: Any) -> Any:
 def can_call_kernels(inputs: Any) -> bool:
     """Return whether the kernels are there for a tensor, one with a shape.
 
-    On PyTorch, whose operators of ours have no gradients, only where none are recorded.
+    On PyTorch, whose operators of ours have no gradients, only where none are recorded; and what
+    PyTorch compiles it computes by itself.
     """
-    if isinstance(inputs, keras.KerasTensor) or None in inputs.shape:
+    if isinstance(inputs, keras.KerasTensor) or None in inputs.shape or _is_compiled_by_torch():
         return False
     return uses_kernels() and kernel_calls().takes(inputs)
+
+
+def _is_compiled_by_torch() -> bool:
+    if keras.backend.backend() != "torch":
+        return False
+    import torch
+
+    return torch.compiler.is_compiling()
