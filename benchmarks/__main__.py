@@ -59,7 +59,8 @@ def benchmark(
 
     Every contender runs in a process of its own, in turns (A B A B), on two threads. The first
     round begins without compiled programs, the later ones with those that the first has left. The
-    results are a table, JSON and a picture in benchmarks/results.
+    results are a table, JSON and a picture in benchmarks/results. What loading takes is measured
+    by itself: python -m benchmarks.loading --help
     """
     chosen = [name for name in contenders.split(",") if _is_installed(CONTENDERS[name][0])]
     measurements: list[dict[str, Any]] = []

@@ -55,6 +55,11 @@ class Task:
         """Return the task for a contender's command line."""
         return json.dumps(asdict(self))
 
+    @classmethod
+    def parsed(cls, serialized: str) -> "Task":
+        """Return the task that was serialized."""
+        return cls(**json.loads(serialized))
+
 
 @dataclass(frozen=True)
 class Contender:
@@ -125,4 +130,4 @@ def _peak_bytes() -> int:
 
 def main(contender: Contender) -> None:
     """Answer the task on the command line, on the last line of standard output."""
-    print(json.dumps(measure(contender, Task(**json.loads(sys.argv[1])))))
+    print(json.dumps(measure(contender, Task.parsed(sys.argv[1]))))
