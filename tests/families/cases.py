@@ -15,10 +15,17 @@ import transformers
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One configuration of one of transformers' model classes."""
+    """One configuration of one of transformers' model classes.
+
+    Attributes:
+        name: what the tests call it.
+        config: makes the configuration.
+        written_as: `model_type` of an export, where another class computes the same, too.
+    """
 
     name: str
     config: Callable[[], transformers.PretrainedConfig]
+    written_as: str | None = None
 
     def make(self, directory: Path, dtype: torch.dtype = torch.float32) -> Any:
         """Save a random model in `directory` and return it."""
@@ -31,7 +38,7 @@ class Case:
                 else:
                     parameter.mul_(4.0 if "embed" not in name and "wte" not in name else 8.0)
             for name, buffer in model.named_buffers():
-                if "bias" in name:
+                if "bias" in name and buffer.is_floating_point():
                     buffer.add_(torch.randn_like(buffer) * 0.2)
         model = model.to(dtype).eval()
         model.generation_config.eos_token_id = None
@@ -64,7 +71,9 @@ def _layer_norm(
     return _llama(config_class, rms_norm_eps=None, **changes)
 
 
-def _gpt2(**changes: Any) -> Callable[[], transformers.PretrainedConfig]:
+def _gpt2(
+    config_class: type[transformers.PretrainedConfig] = transformers.GPT2Config, **changes: Any
+) -> Callable[[], transformers.PretrainedConfig]:
     settings = {
         "vocab_size": 131,
         "n_embd": 32,
@@ -74,7 +83,7 @@ def _gpt2(**changes: Any) -> Callable[[], transformers.PretrainedConfig]:
         "bos_token_id": 0,
         "eos_token_id": 0,
     }
-    return lambda: transformers.GPT2Config(**settings | changes)
+    return lambda: config_class(**settings | changes)
 
 
 def _gemma(**changes: Any) -> Callable[[], transformers.PretrainedConfig]:
@@ -91,7 +100,9 @@ def _gemma(**changes: Any) -> Callable[[], transformers.PretrainedConfig]:
     return lambda: transformers.GemmaConfig(**settings | changes)
 
 
-def _gemma2(**changes: Any) -> Callable[[], transformers.PretrainedConfig]:
+def _gemma2(
+    config_class: type[transformers.PretrainedConfig] = transformers.Gemma2Config, **changes: Any
+) -> Callable[[], transformers.PretrainedConfig]:
     settings = {
         "vocab_size": 131,
         "hidden_size": 32,
@@ -106,7 +117,7 @@ def _gemma2(**changes: Any) -> Callable[[], transformers.PretrainedConfig]:
         "attn_logit_softcapping": 5.0,
         "final_logit_softcapping": 6.0,
     }
-    return lambda: transformers.Gemma2Config(**settings | changes)
+    return lambda: config_class(**settings | changes)
 
 
 def _opt(**changes: Any) -> Callable[[], transformers.PretrainedConfig]:
@@ -138,7 +149,9 @@ def _gpt_neox(**changes: Any) -> Callable[[], transformers.PretrainedConfig]:
     return lambda: transformers.GPTNeoXConfig(**settings | changes)
 
 
-def _gptj(**changes: Any) -> Callable[[], transformers.PretrainedConfig]:
+def _gptj(
+    config_class: type[transformers.PretrainedConfig] = transformers.GPTJConfig, **changes: Any
+) -> Callable[[], transformers.PretrainedConfig]:
     settings = {
         "vocab_size": 131,
         "n_embd": 32,
@@ -149,7 +162,7 @@ def _gptj(**changes: Any) -> Callable[[], transformers.PretrainedConfig]:
         "bos_token_id": 0,
         "eos_token_id": 0,
     }
-    return lambda: transformers.GPTJConfig(**settings | changes)
+    return lambda: config_class(**settings | changes)
 
 
 def _deepseek(
@@ -238,7 +251,35 @@ CASES = [
             }
         ),
     ),
+    Case("arcee", _llama(transformers.ArceeConfig, attention_bias=True, mlp_bias=True)),
+    Case("ernie4_5", _llama(transformers.Ernie4_5Config, head_dim=16), "llama"),
+    Case("helium", _llama(transformers.HeliumConfig, head_dim=8, attention_bias=True), "seed_oss"),
+    Case(
+        "internlm3-biases",
+        _llama(transformers.InternLM3Config, head_dim=16, qkv_bias=True, bias=True),
+        "llama",
+    ),
+    Case("seed-oss", _llama(transformers.SeedOssConfig, head_dim=16)),
     Case("gpt2", _gpt2()),
+    Case(
+        "gpt-bigcode",
+        _gpt2(transformers.GPTBigCodeConfig, n_inner=48),
+    ),
+    Case("gpt-bigcode-multi-head", _gpt2(transformers.GPTBigCodeConfig, multi_query=False), "gpt2"),
+    Case(
+        "gpt-neo",
+        lambda: transformers.GPTNeoConfig(
+            vocab_size=131,
+            hidden_size=32,
+            num_layers=3,
+            num_heads=4,
+            max_position_embeddings=256,
+            attention_types=[[["global", "local", "local"], 1]],
+            window_size=12,
+            bos_token_id=0,
+            eos_token_id=0,
+        ),
+    ),
     Case("gpt2-inner", _gpt2(n_inner=48, layer_norm_epsilon=1e-3)),
     Case("gemma", _gemma()),
     Case("gemma-biases", _gemma(attention_bias=True, rope_parameters={"rope_theta": 5e5})),
@@ -278,6 +319,7 @@ CASES = [
             },
         ),
     ),
+    Case("vaultgemma", _gemma2(config_class=transformers.VaultGemmaConfig)),
     Case("mistral", _llama(transformers.MistralConfig, sliding_window=12)),
     Case(
         "mistral-wide-heads-tied-no-window",
@@ -400,6 +442,27 @@ CASES = [
             },
         ),
     ),
+    Case("olmoe", _llama(transformers.OlmoeConfig, num_experts=6, num_experts_per_tok=3)),
+    Case(
+        "flex-olmo",
+        _llama(
+            transformers.FlexOlmoConfig,
+            pad_token_id=0,
+            num_experts=6,
+            num_experts_per_tok=3,
+            norm_topk_prob=True,
+        ),
+    ),
+    Case(
+        "exaone4",
+        _llama(
+            transformers.Exaone4Config,
+            num_hidden_layers=4,
+            sliding_window=12,
+            sliding_window_pattern=3,
+            rope_parameters=_LLAMA3_SCALING,
+        ),
+    ),
     Case("granite", _llama(transformers.GraniteConfig, **_GRANITE)),
     Case(
         "granite-tied-biases",
@@ -430,6 +493,21 @@ CASES = [
     ),
     Case("gptj", _gptj()),
     Case("gptj-whole-heads-inner", _gptj(rotary_dim=8, n_inner=48, activation_function="relu")),
+    Case("codegen", _gptj(config_class=transformers.CodeGenConfig, n_head=8, n_embd=64), "gptj"),
+    Case(
+        "persimmon",
+        _layer_norm(transformers.PersimmonConfig, hidden_size=64, num_key_value_heads=None),
+    ),
+    Case(
+        "mpt-six-heads",
+        lambda: transformers.MptConfig(
+            vocab_size=131, d_model=48, n_heads=6, n_layers=3, max_seq_len=256
+        ),
+    ),
+    Case(
+        "biogpt",
+        _layer_norm(transformers.BioGptConfig, num_key_value_heads=None),
+    ),
     Case("phi", _layer_norm(transformers.PhiConfig)),
     Case(
         "phi-head-norms-tied",

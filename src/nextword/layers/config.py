@@ -8,7 +8,7 @@ from nextword.layers.field_checks import check_integer
 from nextword.layers.latent_config import LatentConfig
 from nextword.layers.rotary_config import RotaryConfig
 
-Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "silu"]
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "relu_squared", "silu"]
 """Names of activations: "gelu_tanh" and "quick_gelu" are approximations of "gelu"."""
 
 

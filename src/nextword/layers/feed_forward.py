@@ -24,6 +24,8 @@ def activation_function(name: Activation) -> Any:
         return lambda inputs: keras.activations.gelu(inputs, approximate=False)
     if name == "quick_gelu":
         return lambda inputs: inputs * ops.sigmoid(1.702 * inputs)
+    if name == "relu_squared":
+        return lambda inputs: ops.square(ops.relu(inputs))
     return keras.activations.get(name)
 
 

@@ -1,9 +1,9 @@
-"""BLOOM (https://arxiv.org/abs/2211.05100)."""
+"""BLOOM (https://arxiv.org/abs/2211.05100), and MPT (https://www.databricks.com/blog/mpt-7b)."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from nextword.layers import DecoderConfig
+from nextword.layers import Activation, DecoderConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -19,14 +19,20 @@ from nextword.models.formats.gguf import layer_norm_arguments
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.transformers import decoder_prefix, spelled_integer
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import gguf_settings, transformers_settings
+from nextword.presets.config_reader import ConfigReader, gguf_settings, transformers_settings
 from nextword.presets.weight_layouts import GroupedHeads, Transposed
 from nextword.presets.weight_table import WeightTable
 from nextword.tokenizers import BytePairTokenizer
 
 
 class BloomBackbone(Backbone):
-    """The BLOOM decoder: normalized embeddings, ALiBi, biases everywhere, tied head."""
+    """The BLOOM decoder: normalized embeddings, ALiBi, biases everywhere, tied head.
+
+    Args:
+        use_embedding_norm: whether embedded tokens are normalized.
+        use_bias: whether projections and norms have biases.
+        attention_scale: factor of dot products; by default that of the heads' width.
+    """
 
     @staticmethod
     def describe(
@@ -37,6 +43,12 @@ class BloomBackbone(Backbone):
         intermediate_dim: int,
         dropout: float = 0.0,
         layer_norm_epsilon: float = 1e-5,
+        *,
+        use_embedding_norm: bool = True,
+        use_bias: bool = True,
+        activation: Activation = "gelu_tanh",
+        attention_scale: float | None = None,
+        max_sequence_length: int | None = None,
     ) -> DecoderConfig:
         return DecoderConfig(
             vocabulary_size=vocabulary_size,
@@ -47,14 +59,17 @@ class BloomBackbone(Backbone):
             num_key_value_heads=num_heads,
             head_dim=hidden_dim // num_heads,
             position_embedding="alibi",
-            embedding_norm=True,
+            context_length=max_sequence_length,
+            embedding_norm=use_embedding_norm,
             norm="layer",
             norm_epsilon=layer_norm_epsilon,
-            query_key_value_bias=True,
-            attention_output_bias=True,
-            feed_forward_bias=True,
+            norm_bias=use_bias,
+            attention_scale=attention_scale,
+            query_key_value_bias=use_bias,
+            attention_output_bias=use_bias,
+            feed_forward_bias=use_bias,
             feed_forward_gate=False,
-            activation="gelu_tanh",
+            activation=activation,
             tie_word_embeddings=True,
             dropout=dropout,
         )
@@ -110,8 +125,57 @@ _KERAS_PATHS = {
 }
 
 
+_MPT_NAMES = {
+    "token_embedding": "wte",
+    "output_norm": "norm_f",
+    "self_attention_norm": "blocks.{i}.norm_1",
+    "self_attention/attention_output": "blocks.{i}.attn.out_proj",
+    "feed_forward_norm": "blocks.{i}.norm_2",
+    "feed_forward/intermediate": "blocks.{i}.ffn.up_proj",
+    "feed_forward/feed_forward_output": "blocks.{i}.ffn.down_proj",
+}
+
+
+def _mpt_arguments(config: ConfigReader) -> dict[str, Any]:
+    hidden_dim = config.integer("d_model")
+    arguments = {
+        "vocabulary_size": config.integer("vocab_size"),
+        "num_layers": config.integer("n_layers"),
+        "num_heads": config.integer("n_heads"),
+        "hidden_dim": hidden_dim,
+        # transformers computes with 4, whatever is set.
+        "intermediate_dim": config.choice("expansion_ratio", [4], 4) * hidden_dim,
+        "layer_norm_epsilon": config.number("layer_norm_epsilon", 1e-5),
+        "use_embedding_norm": False,
+        "use_bias": False,
+        "activation": "gelu",
+        "max_sequence_length": config.integer("max_seq_len", 2048),
+    }
+    attention = config.section("attn_config") or ConfigReader({}, name="attn_config")
+    arguments["attention_scale"] = attention.number("softmax_scale", None)
+    attention.choice("alibi", [True], True)
+    attention.choice("alibi_bias_max", [8], 8)
+    for key in ("prefix_lm", "qk_ln", "attn_uses_sequence_id"):
+        attention.choice(key, [False], False)
+    attention.choice("attn_type", ["multihead_attention"], "multihead_attention")
+    # Another way to the same, dropout, and what transformers writes of every configuration.
+    attention.skip("attn_impl", "attn_pdrop", "model_type", "chunk_size_feed_forward", "id2label")
+    attention.skip("label2id", "is_encoder_decoder", "output_attentions", "output_hidden_states")
+    attention.skip("return_dict")
+    attention.check_all_read()
+    config.choice("no_bias", [True], True)
+    config.choice("tie_word_embeddings", [True], True)
+    # Of training and of the original code, which transformers does not look at either.
+    config.skip("emb_pdrop", "embedding_fraction", "init_config", "init_device", "learned_pos_emb")
+    config.skip("norm_type", "resid_pdrop", "tokenizer_name", "verbose")
+    config.check_all_read()
+    return arguments
+
+
 def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     config = transformers_settings(checkpoint)
+    if checkpoint.architecture == "mpt":
+        return _mpt_arguments(config)
     hidden_dim = spelled_integer(config, "hidden_size", "n_embed")
     arguments = {
         "vocabulary_size": config.integer("vocab_size"),
@@ -136,6 +200,9 @@ def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> Weig
     heads = GroupedHeads(config.num_key_value_heads, config.head_dim)
     fused = query_key_value(config, "h.{i}.self_attention.query_key_value", heads)
     prefix = decoder_prefix(checkpoint, "transformer.")
+    if checkpoint.architecture == "mpt":
+        joined = query_key_value(config, "blocks.{i}.attn.Wqkv")
+        return decoder_table(config, {**_MPT_NAMES, **joined}, prefix=prefix)
     return decoder_table(config, {**DENSE_NAMES, **fused}, prefix=prefix)
 
 
@@ -152,7 +219,7 @@ FAMILY = Family(
     task=BloomCausalLM,
     formats={
         "transformers": StoredFormat(
-            architectures={"bloom": "BloomForCausalLM"},
+            architectures={"bloom": "BloomForCausalLM", "mpt": "MptForCausalLM"},
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=(r"lm_head\.weight",),

@@ -1,4 +1,7 @@
-"""Gemma (https://arxiv.org/abs/2403.08295) and Gemma 2 (https://arxiv.org/abs/2408.00118)."""
+"""Gemma (https://arxiv.org/abs/2403.08295), Gemma 2 (https://arxiv.org/abs/2408.00118), VaultGemma.
+
+VaultGemma (https://arxiv.org/abs/2510.15001) is Gemma 2 without norms behind its branches.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -170,8 +173,10 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     config.skip("cache_implementation")
     rope, _, arguments["rope_max_wavelength"] = rotary_section(config, ())
     rope.check_all_read()
-    if checkpoint.architecture == "gemma2":
+    if checkpoint.architecture != "gemma":
         arguments |= _gemma2_arguments(config, sizes["num_layers"])
+    if checkpoint.architecture == "vaultgemma":
+        arguments |= {"use_post_ffw_norm": False, "use_post_attention_norm": False}
     config.check_all_read()
     return arguments
 
@@ -194,8 +199,7 @@ def _gemma2_arguments(config: ConfigReader, num_layers: int) -> dict[str, Any]:
 
 
 def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
-    is_sandwich = config.norm_placement == "sandwich"
-    norms = TRANSFORMERS_NORMS_BEHIND if is_sandwich else {}
+    norms = TRANSFORMERS_NORMS_BEHIND if checkpoint.architecture != "gemma" else {}
     return decoder_table(config, TRANSFORMERS_NAMES | norms)
 
 
@@ -222,7 +226,11 @@ FAMILY = Family(
     task=GemmaCausalLM,
     formats={
         "transformers": StoredFormat(
-            architectures={"gemma": "GemmaForCausalLM", "gemma2": "Gemma2ForCausalLM"},
+            architectures={
+                "gemma": "GemmaForCausalLM",
+                "gemma2": "Gemma2ForCausalLM",
+                "vaultgemma": "VaultGemmaForCausalLM",
+            },
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=TRANSFORMERS_IGNORED,

@@ -1,6 +1,10 @@
-"""GPT-2 (https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf)."""
+"""GPT-2 (https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf).
 
-from collections.abc import Mapping
+StarCoder (https://arxiv.org/abs/2305.06161) shares one key and value among all heads; GPT-Neo
+(https://doi.org/10.5281/zenodo.5297715) does not scale dot products, and has layers with a window.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from nextword.layers import DecoderConfig
@@ -17,8 +21,8 @@ from nextword.models.formats.keras import (
 )
 from nextword.models.formats.transformers import decoder_prefix
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import gguf_settings, transformers_settings
-from nextword.presets.weight_layouts import Transposed
+from nextword.presets.config_reader import ConfigReader, gguf_settings, transformers_settings
+from nextword.presets.weight_layouts import GroupedHeads, Transposed
 from nextword.presets.weight_table import WeightTable
 from nextword.tokenizers import BytePairTokenizer
 
@@ -28,6 +32,9 @@ class GPT2Backbone(Backbone):
 
     Args:
         max_sequence_length: number of learned positions.
+        num_key_value_heads: number of key/value heads; that of attention heads by default.
+        query_key_value_bias: whether the query, key and value projections have biases.
+        attention_scale: factor of dot products; by default that of the heads' width.
     """
 
     @staticmethod
@@ -41,6 +48,11 @@ class GPT2Backbone(Backbone):
         max_sequence_length: int = 1024,
         *,
         layer_norm_epsilon: float = 1e-5,
+        num_key_value_heads: int | None = None,
+        query_key_value_bias: bool = True,
+        attention_scale: float | None = None,
+        sliding_window: int | None = None,
+        sliding_layers: Sequence[bool] | None = None,
     ) -> DecoderConfig:
         return DecoderConfig(
             vocabulary_size=vocabulary_size,
@@ -48,13 +60,16 @@ class GPT2Backbone(Backbone):
             hidden_dim=hidden_dim,
             intermediate_dim=intermediate_dim,
             num_query_heads=num_heads,
-            num_key_value_heads=num_heads,
+            num_key_value_heads=num_key_value_heads or num_heads,
             head_dim=hidden_dim // num_heads,
             context_length=max_sequence_length,
             position_embedding="learned",
             norm="layer",
             norm_epsilon=layer_norm_epsilon,
-            query_key_value_bias=True,
+            attention_scale=attention_scale,
+            sliding_window=sliding_window,
+            sliding_layers=None if sliding_layers is None else tuple(sliding_layers),
+            query_key_value_bias=query_key_value_bias,
             attention_output_bias=True,
             feed_forward_bias=True,
             feed_forward_gate=False,
@@ -102,26 +117,72 @@ KERAS_NAMES = TRANSFORMER_DECODER_NAMES | {
 }
 
 
-def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = transformers_settings(checkpoint)
+_NEO_ATTENTION = "h.{i}.attn.attention"
+_NEO_NAMES = TRANSFORMERS_NAMES | {
+    "self_attention/query": f"{_NEO_ATTENTION}.q_proj",
+    "self_attention/key": f"{_NEO_ATTENTION}.k_proj",
+    "self_attention/value": f"{_NEO_ATTENTION}.v_proj",
+    "self_attention/attention_output": f"{_NEO_ATTENTION}.out_proj",
+}
+
+
+def _neo_arguments(config: ConfigReader) -> dict[str, Any]:
+    """Read what GPT-Neo says in words of its own."""
+    hidden_dim, num_layers = config.integer("hidden_size"), config.integer("num_layers")
+    alternating = [("global", "local")[layer % 2] for layer in range(num_layers)]
+    kinds = config.choices("attention_layers", ["global", "local"], num_layers, alternating)
+    periods = [n for n in range(1, num_layers + 1) if kinds[:n] * (num_layers // n) == kinds]
+    config.choice("attention_types", [[[kinds[:n], num_layers // n]] for n in periods], None)
+    config.skip("embed_dropout", "classifier_dropout")
+    return {
+        "num_layers": num_layers,
+        "num_heads": config.integer("num_heads"),
+        "hidden_dim": hidden_dim,
+        "intermediate_dim": config.integer("intermediate_size", 4 * hidden_dim),
+        "dropout": config.fraction("resid_dropout", 0.0),
+        "max_sequence_length": config.integer("max_position_embeddings", 2048),
+        "query_key_value_bias": False,
+        "attention_scale": 1.0,
+        "sliding_window": config.integer("window_size", 256),
+        "sliding_layers": [kind == "local" for kind in kinds],
+    }
+
+
+def _own_arguments(config: ConfigReader) -> dict[str, Any]:
     hidden_dim = config.integer("n_embd")
-    arguments = {
-        "vocabulary_size": config.integer("vocab_size"),
+    config.choice("scale_attn_weights", [True], True)
+    config.choice("scale_attn_by_inverse_layer_idx", [False], False)
+    config.choice("add_cross_attention", [False], False)
+    # Dropout rates besides the residual's, and another order or dtype of the same products.
+    config.skip("attn_pdrop", "embd_pdrop", "reorder_and_upcast_attn", "n_ctx")
+    return {
         "num_layers": config.integer("n_layer"),
         "num_heads": config.integer("n_head"),
         "hidden_dim": hidden_dim,
         "intermediate_dim": config.integer("n_inner", 4 * hidden_dim),
         "dropout": config.fraction("resid_pdrop", 0.1),
         "max_sequence_length": config.integer("n_positions"),
+    }
+
+
+def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    config, kind = transformers_settings(checkpoint), checkpoint.architecture
+    arguments = _neo_arguments(config) if kind == "gpt_neo" else _own_arguments(config)
+    arguments |= {
+        "vocabulary_size": config.integer("vocab_size"),
         "layer_norm_epsilon": config.number("layer_norm_epsilon", 1e-5),
     }
+    if kind == "gpt_bigcode":
+        is_shared = config.boolean("multi_query", True)
+        arguments["num_key_value_heads"] = 1 if is_shared else arguments["num_heads"]
+        config.choice("num_key_value_heads", [arguments["num_key_value_heads"]], None)
+        # How the original code computed the same.
+        config.skip("attention_softmax_in_fp32", "scale_attention_softmax_in_fp32")
+        config.skip("inference_runner", "max_batch_size", "max_sequence_length", "pad_key_length")
+        config.skip("pre_allocate_kv_cache", "validate_runner_input")
     config.choice("activation_function", ["gelu_new", "gelu_pytorch_tanh"], "gelu_new")
     config.choice("tie_word_embeddings", [True], True)
-    config.choice("scale_attn_weights", [True], True)
-    config.choice("scale_attn_by_inverse_layer_idx", [False], False)
-    config.choice("add_cross_attention", [False], False)
-    # Dropout rates besides the residual's, another order of the same products, other tasks' heads.
-    config.skip("attn_pdrop", "embd_pdrop", "reorder_and_upcast_attn", "n_ctx")
+    # Other tasks' heads.
     config.skip("summary_activation", "summary_first_dropout", "summary_proj_to_labels")
     config.skip("summary_type", "summary_use_proj")
     config.check_all_read()
@@ -130,6 +191,13 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
     prefix = decoder_prefix(checkpoint, "transformer.")
+    if checkpoint.architecture == "gpt_neo":
+        return decoder_table(config, _NEO_NAMES, prefix=prefix)
+    if checkpoint.architecture == "gpt_bigcode":
+        is_shared = config.num_key_value_heads == 1
+        by_heads = () if is_shared else (GroupedHeads(config.num_query_heads, config.head_dim),)
+        joined = query_key_value(config, "h.{i}.attn.c_attn", *by_heads)
+        return decoder_table(config, {**TRANSFORMERS_NAMES, **joined}, prefix=prefix)
     fused = query_key_value(config, "h.{i}.attn.c_attn", Transposed())
     kernels = {
         path: (name, Transposed()) for path, name in TRANSFORMERS_NAMES.items() if "/" in path
@@ -149,12 +217,16 @@ FAMILY = Family(
     task=GPT2CausalLM,
     formats={
         "transformers": StoredFormat(
-            architectures={"gpt2": "GPT2LMHeadModel"},
+            architectures={
+                "gpt2": "GPT2LMHeadModel",
+                "gpt_bigcode": "GPTBigCodeForCausalLM",
+                "gpt_neo": "GPTNeoForCausalLM",
+            },
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             # Causal masks, and a copy of the tied embedding.
             ignored=(
-                r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias",
+                r"(transformer\.)?h\.\d+\.attn\.(attention\.)?(masked_)?bias",
                 r"lm_head\.weight",
             ),
         ),

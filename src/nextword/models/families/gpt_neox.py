@@ -1,4 +1,7 @@
-"""GPT-NeoX (https://arxiv.org/abs/2204.06745) and Pythia (https://arxiv.org/abs/2304.01373)."""
+"""GPT-NeoX (https://arxiv.org/abs/2204.06745) and Pythia (https://arxiv.org/abs/2304.01373).
+
+Persimmon (https://www.adept.ai/blog/persimmon-8b) is as they are, with norms of queries and keys.
+"""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -52,6 +55,7 @@ class GPTNeoXBackbone(Backbone):
         attention_bias: bool = True,
         tie_word_embeddings: bool = True,
         rope_scaling_factor: float = 1.0,
+        use_query_key_norm: bool = False,
     ) -> DecoderConfig:
         return DecoderConfig(
             vocabulary_size=vocabulary_size,
@@ -70,6 +74,7 @@ class GPTNeoXBackbone(Backbone):
             norm="layer",
             norm_epsilon=layer_norm_epsilon,
             parallel_residual=parallel_residual,
+            query_key_norm="head" if use_query_key_norm else None,
             query_key_value_bias=attention_bias,
             attention_output_bias=attention_bias,
             feed_forward_bias=True,
@@ -145,13 +150,30 @@ TRANSFORMERS_NAMES = {
 }
 
 
+_PERSIMMON_NAMES = {
+    "token_embedding": "model.embed_tokens",
+    "output_norm": "model.final_layernorm",
+    "self_attention_norm": "model.layers.{i}.input_layernorm",
+    "self_attention/query_norm": "model.layers.{i}.self_attn.q_layernorm",
+    "self_attention/key_norm": "model.layers.{i}.self_attn.k_layernorm",
+    "self_attention/attention_output": "model.layers.{i}.self_attn.dense",
+    "feed_forward_norm": "model.layers.{i}.post_attention_layernorm",
+    "feed_forward/intermediate": "model.layers.{i}.mlp.dense_h_to_4h",
+    "feed_forward/feed_forward_output": "model.layers.{i}.mlp.dense_4h_to_h",
+}
+
+
 def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     config = transformers_settings(checkpoint)
     sizes = decoder_sizes(config)
     num_heads = sizes.pop("num_query_heads")
     config.choice("num_key_value_heads", [num_heads], sizes.pop("num_key_value_heads"))
-    fraction = config.number("rotary_pct", 0.25)
-    base = config.number("rotary_emb_base", 10000.0)
+    is_persimmon = checkpoint.architecture == "persimmon"
+    if is_persimmon:
+        fraction, base = config.number("partial_rotary_factor", 0.5), 10000.0
+    else:
+        fraction = config.number("rotary_pct", 0.25)
+        base = config.number("rotary_emb_base", 10000.0)
     rope, kind, theta = rotary_section(config, ("linear",), base)
     arguments = sizes | {
         "num_heads": num_heads,
@@ -161,12 +183,16 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
         "rope_scaling_factor": rope.number("factor") if kind == "linear" else 1.0,
         "layer_norm_epsilon": config.number("layer_norm_eps", 1e-5),
         "max_sequence_length": config.integer("max_position_embeddings", 2048),
-        "activation": activation(config, "hidden_act", "gelu"),
-        "parallel_residual": config.boolean("use_parallel_residual", True),
-        "attention_bias": config.boolean("attention_bias", True),
+        "activation": activation(config, "hidden_act", "relu2" if is_persimmon else "gelu"),
         "tie_word_embeddings": config.boolean("tie_word_embeddings", False),
     }
     rope.check_all_read()
+    if is_persimmon:
+        arguments["parallel_residual"] = False
+        arguments["use_query_key_norm"] = config.boolean("qk_layernorm", True)
+    else:
+        arguments["parallel_residual"] = config.boolean("use_parallel_residual", True)
+        arguments["attention_bias"] = config.boolean("attention_bias", True)
     # Other spellings of rates of dropout, another task's, and what every decoder is.
     config.skip("attention_probs_dropout_prob", "hidden_dropout_prob", "classifier_dropout")
     config.skip("is_decoder")
@@ -176,6 +202,9 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
     heads = GroupedHeads(config.num_key_value_heads, config.head_dim)
+    if checkpoint.architecture == "persimmon":
+        fused = query_key_value(config, "model.layers.{i}.self_attn.query_key_value", heads)
+        return decoder_table(config, {**_PERSIMMON_NAMES, **fused, "head": "lm_head"})
     fused = query_key_value(config, "gpt_neox.layers.{i}.attention.query_key_value", heads)
     # transformers 5 calls it otherwise than the versions before.
     head = "lm_head" if "lm_head.weight" in checkpoint.tensor_names() else "embed_out"
@@ -206,12 +235,16 @@ FAMILY = Family(
     task=GPTNeoXCausalLM,
     formats={
         "transformers": StoredFormat(
-            architectures={"gpt_neox": "GPTNeoXForCausalLM"},
+            architectures={
+                "gpt_neox": "GPTNeoXForCausalLM",
+                "persimmon": "PersimmonForCausalLM",
+            },
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             # Causal masks and frequencies, or a copy of the tied embedding.
             ignored=(
                 r"gpt_neox\.layers\.\d+\.attention\.((masked_)?bias|rotary_emb\.inv_freq)",
+                r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq",
                 r"(embed_out|lm_head)\.weight",
             ),
         ),

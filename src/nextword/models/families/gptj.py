@@ -1,16 +1,22 @@
-"""GPT-J (https://github.com/kingoflolz/mesh-transformer-jax)."""
+"""GPT-J (https://github.com/kingoflolz/mesh-transformer-jax) and CodeGen (https://arxiv.org/abs/2203.13474)."""
 
 from typing import Any
 
+from nextword.errors import PresetError
 from nextword.layers import Activation, DecoderConfig, RotaryConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family, StoredFormat
-from nextword.models.formats.decoder_tables import decoder_table, interleaved_rotary
+from nextword.models.formats.decoder_tables import (
+    decoder_table,
+    interleaved_rotary,
+    query_key_value,
+)
 from nextword.models.formats.transformers import activation, spelled_integer
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import transformers_settings
+from nextword.presets.weight_layouts import GroupedHeads
 from nextword.presets.weight_table import WeightTable
 
 
@@ -95,6 +101,10 @@ _TRANSFORMERS_NAMES = {
 }
 
 
+# Of the machine that it was trained on, and part of the format since.
+_CODEGEN_PARTS = 4
+
+
 def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     config = transformers_settings(checkpoint)
     hidden_dim = spelled_integer(config, "n_embd", "hidden_size")
@@ -113,6 +123,11 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
         "activation": activation(config, "activation_function", "gelu_new"),
         "tie_word_embeddings": config.boolean("tie_word_embeddings", False),
     }
+    if checkpoint.architecture == "codegen" and num_heads % _CODEGEN_PARTS:
+        raise PresetError(
+            f"'n_head' of {checkpoint.name} must be a multiple of {_CODEGEN_PARTS}. Received: "
+            f"{num_heads}."
+        )
     config.choice("rotary", [True], True)
     config.choice("scale_attn_weights", [True], True)
     # Another name of a size, other places of dropout, and settings of another task.
@@ -123,14 +138,21 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
-    return decoder_table(config, interleaved_rotary(config, _TRANSFORMERS_NAMES))
+    names: dict[str, Any] = dict(_TRANSFORMERS_NAMES)
+    if checkpoint.architecture == "codegen":
+        # In four parts, each of queries, values and keys.
+        layout = GroupedHeads(_CODEGEN_PARTS, config.hidden_dim // _CODEGEN_PARTS)
+        fused = query_key_value(config, "transformer.h.{i}.attn.qkv_proj", layout)
+        query, value, key = fused.values()
+        names |= dict(zip(fused, (query, key, value), strict=True))
+    return decoder_table(config, interleaved_rotary(config, names))
 
 
 FAMILY = Family(
     task=GPTJCausalLM,
     formats={
         "transformers": StoredFormat(
-            architectures={"gptj": "GPTJForCausalLM"},
+            architectures={"gptj": "GPTJForCausalLM", "codegen": "CodeGenForCausalLM"},
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             # Causal masks, or a copy of the tied embedding.

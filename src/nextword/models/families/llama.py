@@ -1,24 +1,36 @@
-"""Llama (https://arxiv.org/abs/2302.13971) and the many models of its graph."""
+"""Llama (https://arxiv.org/abs/2302.13971) and the many models of its graph.
+
+Arcee, ERNIE 4.5, Helium, InternLM3, IQuest-Coder and Seed-OSS are among them.
+"""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from nextword.layers import DecoderConfig, Llama3Scaling, RotaryConfig, rotary_scaling
+from nextword.layers import (
+    Activation,
+    DecoderConfig,
+    Llama3Scaling,
+    RotaryConfig,
+    rotary_scaling,
+)
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family, StoredFormat
 from nextword.models.formats.decoder_tables import (
     TRANSFORMERS_IGNORED,
+    TRANSFORMERS_NAMES,
+    decoder_table,
     interleaved_gguf_table,
-    transformers_table,
+    interleaved_rotary,
 )
 from nextword.models.formats.gguf import gguf_arguments, has_experts
 from nextword.models.formats.keras import KerasClasses, decoder_names, keras_format
 from nextword.models.formats.rotary import GGUF_PAIR_FACTORS, gguf_scaling, rotary_arguments
 from nextword.models.formats.transformers import decoder_arguments
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import gguf_settings, transformers_settings
+from nextword.presets.config_reader import ConfigReader, gguf_settings, transformers_settings
+from nextword.presets.weight_table import WeightTable
 from nextword.tokenizers import BytePairTokenizer, SentencePieceTokenizer
 
 
@@ -31,6 +43,8 @@ class LlamaBackbone(Backbone):
         rope_low_freq_factor: with it, turns per context below which a wavelength is stretched.
         rope_high_freq_factor: with it, turns per context above which a wavelength is kept.
         rope_pretraining_sequence_length: with it, the context of pre-training.
+        attention_output_bias: whether the attention's output has a bias; as the others by default.
+        feed_forward_gate: whether the activation gates a second projection.
     """
 
     @staticmethod
@@ -53,7 +67,10 @@ class LlamaBackbone(Backbone):
         *,
         head_dim: int | None = None,
         attention_bias: bool = False,
+        attention_output_bias: bool | None = None,
         feed_forward_bias: bool = False,
+        feed_forward_gate: bool = True,
+        activation: Activation = "silu",
         context_length: int | None = None,
         rope_scaling: Mapping[str, Any] | None = None,
     ) -> DecoderConfig:
@@ -72,6 +89,8 @@ class LlamaBackbone(Backbone):
                 high_frequency_factor=rope_high_freq_factor,
                 original_context_length=rope_pretraining_sequence_length,
             )
+        if attention_output_bias is None:
+            attention_output_bias = attention_bias
         return DecoderConfig(
             vocabulary_size=vocabulary_size,
             num_layers=num_layers,
@@ -85,9 +104,10 @@ class LlamaBackbone(Backbone):
             norm="rms",
             norm_epsilon=layer_norm_epsilon,
             query_key_value_bias=attention_bias,
-            attention_output_bias=attention_bias,
+            attention_output_bias=attention_output_bias,
             feed_forward_bias=feed_forward_bias,
-            activation="silu",
+            feed_forward_gate=feed_forward_gate,
+            activation=activation,
             tie_word_embeddings=tie_word_embeddings,
             dropout=dropout,
         )
@@ -120,18 +140,73 @@ class LlamaCausalLM(CausalLM):
     preprocessor_cls = LlamaCausalLMPreprocessor
 
 
+# What relatives have where config.json is silent: epsilon, rotary wavelengths' base, heads' width.
+_DEFAULTS = {
+    "arcee": (1e-5, 1e4, None),
+    "ernie4_5": (1e-5, 5e5, 128),
+    "helium": (1e-8, 1e5, None),
+    "internlm3": (1e-5, 1e4, 128),
+    "iquestcoder": (1e-5, 1e4, 128),
+    "seed_oss": (1e-6, 1e4, 128),
+}
+# Whose rotary embedding is of neighbouring pairs.
+_INTERLEAVED = ("ernie4_5", "helium")
+
+
 def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     config = transformers_settings(checkpoint)
-    arguments = decoder_arguments(config, context_length=2048) | {
-        "attention_bias": config.boolean("attention_bias", False),
-        "feed_forward_bias": config.boolean("mlp_bias", False),
-    }
+    kind = checkpoint.architecture
+    epsilon, theta, head_dim = _DEFAULTS.get(kind, (1e-6, 1e4, None))
+    arguments = decoder_arguments(
+        config,
+        context_length=2048,
+        epsilon=epsilon,
+        hidden_act="relu2" if kind == "arcee" else "silu",
+        tie_word_embeddings=kind == "ernie4_5",
+    )
+    arguments["head_dim"] = arguments["head_dim"] or head_dim
+    arguments |= _own_arguments(config, kind)
     # Splits the same matrix products over devices; the result is the same.
     config.skip("pretraining_tp")
-    arguments |= rotary_arguments(config, arguments["context_length"])
+    arguments |= rotary_arguments(config, arguments["context_length"], theta)
     arguments |= _own_scaling(arguments["rope_scaling"] or {})
     config.check_all_read()
     return arguments
+
+
+def _own_arguments(config: ConfigReader, kind: str) -> dict[str, Any]:
+    """Read in what the relatives differ: biases, and whether there is a gate."""
+    if kind == "ernie4_5":
+        bias = config.boolean("use_bias", False)
+        return {"attention_bias": bias, "feed_forward_bias": bias}
+    if kind == "internlm3":
+        bias = config.boolean("qkv_bias", config.boolean("attention_bias", False))
+        # transformers refuses any other.
+        config.choice("bias", [bias], config.choice("mlp_bias", [bias], bias))
+        return {"attention_bias": bias, "feed_forward_bias": bias}
+    arguments = {
+        "attention_bias": config.boolean("attention_bias", kind == "seed_oss"),
+        "feed_forward_bias": config.boolean("mlp_bias", False),
+    }
+    if kind == "seed_oss":
+        arguments["attention_output_bias"] = config.boolean("attention_out_bias", False)
+        arguments["dropout"] = config.fraction("residual_dropout", 0.1)
+    if kind == "helium":
+        arguments["attention_output_bias"] = False
+        width = config.integer("hidden_size") // config.integer("num_attention_heads")
+        config.choice("head_dim", [width], width)
+    if kind == "iquestcoder":
+        config.choice("use_sliding_window", [False], False)
+        config.skip("sliding_window", "max_window_layers")
+    if kind == "arcee":
+        arguments |= {"feed_forward_gate": False, "activation": "relu_squared"}
+    return arguments
+
+
+def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+    is_interleaved = checkpoint.architecture in _INTERLEAVED
+    names = interleaved_rotary(config, TRANSFORMERS_NAMES) if is_interleaved else TRANSFORMERS_NAMES
+    return decoder_table(config, names)
 
 
 def _own_scaling(scaling: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,9 +238,17 @@ FAMILY = Family(
     task=LlamaCausalLM,
     formats={
         "transformers": StoredFormat(
-            architectures={"llama": "LlamaForCausalLM"},
+            architectures={
+                "llama": "LlamaForCausalLM",
+                "arcee": "ArceeForCausalLM",
+                "ernie4_5": "Ernie4_5ForCausalLM",
+                "internlm3": "LlamaForCausalLM",
+                "iquestcoder": "LlamaForCausalLM",
+                "seed_oss": "SeedOssForCausalLM",
+                "helium": "HeliumForCausalLM",
+            },
             arguments=_transformers_arguments,
-            weights=transformers_table,
+            weights=_transformers_weights,
             ignored=TRANSFORMERS_IGNORED,
         ),
         "gguf": StoredFormat(

@@ -1,14 +1,19 @@
-"""OLMo 2 (https://arxiv.org/abs/2501.00656) and OLMo 3."""
+"""OLMo 2 (https://arxiv.org/abs/2501.00656), OLMo 3, and models with most of their parts.
+
+Those are OLMoE (https://arxiv.org/abs/2409.02060) and FlexOlmo (https://arxiv.org/abs/2507.07024),
+which have experts, and EXAONE 4 (https://arxiv.org/abs/2507.11407), with layers without rotation.
+"""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
-from nextword.layers import DecoderConfig, RotaryConfig, rotary_scaling
+from nextword.layers import DecoderConfig, ExpertsConfig, RotaryConfig, rotary_scaling
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family, StoredFormat
 from nextword.models.formats.decoder_tables import (
+    TRANSFORMERS_EXPERTS,
     TRANSFORMERS_IGNORED,
     TRANSFORMERS_NAMES,
     TRANSFORMERS_NORMS_BEHIND,
@@ -17,9 +22,9 @@ from nextword.models.formats.decoder_tables import (
 )
 from nextword.models.formats.gguf import gguf_arguments, gguf_sliding_layers
 from nextword.models.formats.rotary import gguf_scaling, rotary_arguments, rotary_arguments_by_layer
-from nextword.models.formats.transformers import decoder_arguments, sliding_layers
+from nextword.models.formats.transformers import decoder_arguments, sliding_layers, spelled_integer
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import gguf_settings, transformers_settings
+from nextword.presets.config_reader import ConfigReader, gguf_settings, transformers_settings
 from nextword.presets.weight_table import WeightTable
 
 
@@ -27,7 +32,14 @@ class Olmo2Backbone(Backbone):
     """The OLMo 2 decoder: norms behind attention and feed-forward, and on queries and keys.
 
     Args:
-        sliding_rope_max_wavelength: the base in layers with a sliding window, which are not scaled.
+        use_norms_before: whether the norms are before attention and feed-forward instead.
+        query_key_norm: whether queries and keys are normalized together ("projection") or each
+            head for itself ("head").
+        rotary_layers: for each layer whether it rotates queries and keys; all by default.
+        sliding_rope_max_wavelength: the base in layers with a sliding window, which are not scaled;
+            None where they are as the others.
+        num_experts: number of experts in each layer, whose width is `intermediate_dim`; None for
+            one network.
     """
 
     @staticmethod
@@ -39,6 +51,12 @@ class Olmo2Backbone(Backbone):
         hidden_dim: int,
         intermediate_dim: int,
         *,
+        use_norms_before: bool = False,
+        query_key_norm: Literal["head", "projection"] = "projection",
+        rotary_layers: Sequence[bool] | None = None,
+        num_experts: int | None = None,
+        top_k: int = 8,
+        norm_top_k_prob: bool = False,
         rope_max_wavelength: float = 500000,
         rope_scaling: Mapping[str, Any] | None = None,
         sliding_rope_max_wavelength: float | None = None,
@@ -51,6 +69,17 @@ class Olmo2Backbone(Backbone):
         head_dim: int | None = None,
         context_length: int | None = None,
     ) -> DecoderConfig:
+        experts = None
+        if num_experts is not None:
+            experts = ExpertsConfig(
+                num_experts=num_experts,
+                experts_per_token=top_k,
+                intermediate_dim=intermediate_dim,
+                normalized=norm_top_k_prob,
+            )
+        sliding_rotary = None
+        if sliding_rope_max_wavelength is not None:
+            sliding_rotary = RotaryConfig(theta=sliding_rope_max_wavelength)
         return DecoderConfig(
             vocabulary_size=vocabulary_size,
             num_layers=num_layers,
@@ -61,10 +90,12 @@ class Olmo2Backbone(Backbone):
             head_dim=head_dim or hidden_dim // num_query_heads,
             context_length=context_length,
             rotary=RotaryConfig(theta=rope_max_wavelength, scaling=rotary_scaling(rope_scaling)),
-            sliding_rotary=RotaryConfig(theta=sliding_rope_max_wavelength or rope_max_wavelength),
+            sliding_rotary=sliding_rotary,
+            rotary_layers=None if rotary_layers is None else tuple(rotary_layers),
             norm_epsilon=layer_norm_epsilon,
-            norm_placement="branch",
-            query_key_norm="projection",
+            norm_placement="pre" if use_norms_before else "branch",
+            query_key_norm=query_key_norm,
+            experts=experts,
             sliding_window=sliding_window,
             sliding_layers=None if sliding_layers is None else tuple(sliding_layers),
             query_key_value_bias=attention_bias,
@@ -87,12 +118,27 @@ class Olmo2CausalLM(CausalLM):
 
 def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     config = transformers_settings(checkpoint)
-    arguments = decoder_arguments(config, context_length=2048, epsilon=1e-5)
+    kind = checkpoint.architecture
+    arguments = decoder_arguments(
+        config, context_length=2048, epsilon=1e-6 if kind == "flex_olmo" else 1e-5
+    )
     context_length = arguments["context_length"]
-    arguments["attention_bias"] = config.boolean("attention_bias", False)
-    if checkpoint.architecture == "olmo2":
-        arguments |= rotary_arguments(config, context_length)
-    else:
+    if kind != "exaone4":
+        arguments["attention_bias"] = config.boolean("attention_bias", False)
+    if kind != "olmo3":
+        arguments |= rotary_arguments(config, context_length, 5e5 if kind == "flex_olmo" else 1e4)
+    if kind in ("olmoe", "flex_olmo"):
+        arguments |= {
+            "use_norms_before": kind == "olmoe",
+            "num_experts": spelled_integer(config, "num_experts", "num_local_experts"),
+            "top_k": config.integer("num_experts_per_tok", 8 if kind == "olmoe" else 5),
+            "norm_top_k_prob": config.boolean("norm_topk_prob", False),
+        }
+        # What is added to the loss in training only.
+        config.skip("output_router_logits", "router_aux_loss_coef")
+    if kind == "exaone4":
+        arguments |= _exaone_arguments(checkpoint, config, arguments["num_layers"])
+    if kind == "olmo3":
         num_layers = arguments["num_layers"]
         arguments |= rotary_arguments_by_layer(config, context_length, 5e5, 5e5)
         arguments["sliding_window"] = config.integer("sliding_window", 4096)
@@ -103,8 +149,29 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     return arguments
 
 
+def _exaone_arguments(
+    checkpoint: Checkpoint, config: ConfigReader, num_layers: int
+) -> dict[str, Any]:
+    """Read which layers have a window: beside such layers, those without one do not rotate."""
+    default_window = None if "sliding_window" in checkpoint.config else 4096
+    window = config.integer("sliding_window", default_window)
+    sliding = sliding_layers(config, num_layers)
+    if sliding is None:
+        every = config.integer("sliding_window_pattern", 4)
+        sliding = [(layer + 1) % every != 0 for layer in range(num_layers)]
+    config.skip("sliding_window_pattern")  # which `layer_types` says again
+    return {
+        "query_key_norm": "head",
+        "sliding_window": window,
+        "sliding_layers": sliding,
+        "rotary_layers": None if window is None else sliding,
+    }
+
+
 def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
-    return decoder_table(config, TRANSFORMERS_NAMES | TRANSFORMERS_NORMS_BEHIND)
+    is_before = config.norm_placement == "pre"
+    norms = {} if is_before else TRANSFORMERS_NORMS_BEHIND
+    return decoder_table(config, TRANSFORMERS_NAMES | TRANSFORMERS_EXPERTS | norms)
 
 
 def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -112,6 +179,7 @@ def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = gguf_arguments(config, checkpoint)
     arguments |= {
         "rope_scaling": gguf_scaling(config, checkpoint, arguments.pop("head_dim")),
+        "sliding_rope_max_wavelength": arguments["rope_max_wavelength"],
         "sliding_window": config.integer("attention.sliding_window", None),
         "sliding_layers": gguf_sliding_layers(config, arguments["num_layers"], 4),
         "tie_word_embeddings": False,
@@ -124,7 +192,13 @@ FAMILY = Family(
     task=Olmo2CausalLM,
     formats={
         "transformers": StoredFormat(
-            architectures={"olmo2": "Olmo2ForCausalLM", "olmo3": "Olmo3ForCausalLM"},
+            architectures={
+                "olmo2": "Olmo2ForCausalLM",
+                "olmo3": "Olmo3ForCausalLM",
+                "olmoe": "OlmoeForCausalLM",
+                "flex_olmo": "FlexOlmoForCausalLM",
+                "exaone4": "Exaone4ForCausalLM",
+            },
             arguments=_transformers_arguments,
             weights=_transformers_weights,
             ignored=TRANSFORMERS_IGNORED,

@@ -1,4 +1,4 @@
-"""OPT (https://arxiv.org/abs/2205.01068)."""
+"""OPT (https://arxiv.org/abs/2205.01068), and BioGPT (https://arxiv.org/abs/2210.10341)."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -15,9 +15,9 @@ from nextword.models.formats.keras import (
     keras_format,
 )
 from nextword.models.formats.keras_layers import LAYER_PATHS
-from nextword.models.formats.transformers import activation, decoder_prefix
+from nextword.models.formats.transformers import activation, decoder_prefix, decoder_sizes
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import transformers_settings
+from nextword.presets.config_reader import ConfigReader, transformers_settings
 from nextword.presets.weight_layouts import UnusedRows
 from nextword.presets.weight_table import WeightTable
 from nextword.tokenizers import BytePairTokenizer
@@ -28,6 +28,7 @@ class OPTBackbone(Backbone):
 
     Args:
         max_sequence_length: number of learned positions.
+        scale_embedding: whether embedded tokens are multiplied by the square root of their width.
     """
 
     @staticmethod
@@ -42,6 +43,7 @@ class OPTBackbone(Backbone):
         *,
         activation: Activation = "relu",
         use_bias: bool = True,
+        scale_embedding: bool = False,
     ) -> DecoderConfig:
         return DecoderConfig(
             vocabulary_size=vocabulary_size,
@@ -53,6 +55,7 @@ class OPTBackbone(Backbone):
             head_dim=hidden_dim // num_heads,
             context_length=max_sequence_length,
             position_embedding="learned",
+            embedding_scale=hidden_dim**0.5 if scale_embedding else 1.0,
             norm="layer",
             norm_epsilon=1e-5,
             query_key_value_bias=use_bias,
@@ -110,8 +113,40 @@ KERAS_NAMES = TRANSFORMER_DECODER_NAMES | {
 _KERAS_PATHS = {**LAYER_PATHS, "token_embedding": "embeddings/token_embedding"}
 
 
+_BIOGPT_NAMES: LayerNames = {
+    "output_norm": "biogpt.layer_norm",
+    "token_embedding": "biogpt.embed_tokens",
+    "position_embedding": ("biogpt.embed_positions", UnusedRows(2)),
+    **{
+        path: place.replace("decoder.", "biogpt.")
+        for path, place in TRANSFORMERS_NAMES.items()
+        if isinstance(place, str) and "{i}" in place
+    },
+}
+
+
+def _biogpt_arguments(config: ConfigReader) -> dict[str, Any]:
+    arguments = decoder_sizes(config)
+    heads = arguments.pop("num_query_heads")
+    config.choice("num_key_value_heads", [heads], arguments.pop("num_key_value_heads"))
+    arguments |= {
+        "num_heads": heads,
+        "dropout": config.fraction("hidden_dropout_prob", 0.1),
+        "max_sequence_length": config.integer("max_position_embeddings", 1024),
+        "activation": activation(config, "hidden_act", "gelu"),
+        "scale_embedding": config.boolean("scale_embedding", True),
+    }
+    config.choice("tie_word_embeddings", [True], True)
+    # Only training looks at these; and the norms have an epsilon that is not this one.
+    config.skip("activation_dropout", "attention_probs_dropout_prob", "layerdrop", "layer_norm_eps")
+    config.check_all_read()
+    return arguments
+
+
 def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     config = transformers_settings(checkpoint)
+    if checkpoint.architecture == "biogpt":
+        return _biogpt_arguments(config)
     hidden_dim = config.integer("hidden_size")
     arguments = {
         "vocabulary_size": config.integer("vocab_size"),
@@ -135,6 +170,8 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+    if checkpoint.architecture == "biogpt":
+        return decoder_table(config, _BIOGPT_NAMES)
     prefix = decoder_prefix(checkpoint, "model.")
     return decoder_table(config, TRANSFORMERS_NAMES, prefix=prefix)
 
@@ -143,10 +180,10 @@ FAMILY = Family(
     task=OPTCausalLM,
     formats={
         "transformers": StoredFormat(
-            architectures={"opt": "OPTForCausalLM"},
+            architectures={"opt": "OPTForCausalLM", "biogpt": "BioGptForCausalLM"},
             arguments=_transformers_arguments,
             weights=_transformers_weights,
-            ignored=(r"lm_head\.weight",),
+            ignored=(r"lm_head\.weight", r"output_projection\.weight"),
         ),
         "keras": keras_format(
             OPTBackbone,

@@ -13,6 +13,7 @@ _ACTIVATIONS: dict[str, Activation] = {
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
     "relu": "relu",
+    "relu2": "relu_squared",
     "silu": "silu",
 }
 
@@ -36,7 +37,12 @@ def decoder_sizes(config: ConfigReader) -> dict[str, Any]:
 
 
 def decoder_arguments(
-    config: ConfigReader, *, context_length: int, epsilon: float = 1e-6
+    config: ConfigReader,
+    *,
+    context_length: int,
+    epsilon: float = 1e-6,
+    hidden_act: str = "silu",
+    tie_word_embeddings: bool = False,
 ) -> dict[str, Any]:
     """Read what the families with RMS normalization and SwiGLU share.
 
@@ -44,15 +50,17 @@ def decoder_arguments(
         config: the model's configuration.
         context_length: the family's, where none is given.
         epsilon: the family's, where none is given.
+        hidden_act: the one activation that the family has.
+        tie_word_embeddings: whether the family ties its head, where that is not said.
 
     Returns:
         The sizes of `decoder_sizes`, and `layer_norm_epsilon`, `tie_word_embeddings`, `head_dim`
         and `context_length`.
     """
-    config.choice("hidden_act", ["silu"], "silu")
+    config.choice("hidden_act", [hidden_act], hidden_act)
     return decoder_sizes(config) | {
         "layer_norm_epsilon": config.number("rms_norm_eps", epsilon),
-        "tie_word_embeddings": config.boolean("tie_word_embeddings", False),
+        "tie_word_embeddings": config.boolean("tie_word_embeddings", tie_word_embeddings),
         "head_dim": config.integer("head_dim", None),
         "context_length": config.integer("max_position_embeddings", context_length),
     }

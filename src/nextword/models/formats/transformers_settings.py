@@ -16,7 +16,13 @@ from nextword.layers import (
 from nextword.models.formats.offered_settings import OfferedSettings
 
 # Activations that are made of parts, as "quick_gelu" is, are those of one family and not named.
-_ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "relu": "relu", "silu": "silu"}
+_ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_tanh": "gelu_pytorch_tanh",
+    "relu": "relu",
+    "relu_squared": "relu2",
+    "silu": "silu",
+}
 # The key that GPT-2 has, with the name that it gave the same.
 _GPT2_ACTIVATIONS = _ACTIVATIONS | {"gelu_tanh": "gelu_new"}
 # Null under these keys is none, and their absence the family's default.
@@ -34,8 +40,10 @@ def decoder_settings(config: DecoderConfig) -> dict[str, Any]:
     activation = _ACTIVATIONS.get(config.activation)
     settings = {
         **_spelled(config.vocabulary_size, "vocab_size"),
-        **_spelled(config.num_layers, "num_hidden_layers", "n_layer"),
-        **_spelled(config.hidden_dim, "hidden_size", "n_embd", "n_embed", "word_embed_proj_dim"),
+        **_spelled(config.num_layers, "num_hidden_layers", "n_layer", "n_layers", "num_layers"),
+        **_spelled(
+            config.hidden_dim, "hidden_size", "n_embd", "n_embed", "d_model", "word_embed_proj_dim"
+        ),
         **_spelled(config.intermediate_dim, "intermediate_size", "n_inner"),
         **_spelled(config.intermediate_dim, "ffn_dim", "ffn_hidden_size"),
         **_spelled(config.num_segments, "type_vocab_size"),
@@ -49,6 +57,7 @@ def decoder_settings(config: DecoderConfig) -> dict[str, Any]:
         **_spelled(config.dropout, "dropout", "hidden_dropout", "hidden_dropout_prob"),
         **_spelled(config.dropout, "resid_pdrop", "residual_dropout"),
         "embedding_multiplier": float(config.embedding_scale),
+        "scale_embedding": config.embedding_scale != 1,
         "residual_multiplier": float(config.residual_scale),
         "logit_scale": float(config.logit_scale),
         "logits_scaling": _tidied(1 / config.logit_scale),
@@ -76,12 +85,13 @@ def _attention_settings(config: DecoderConfig) -> dict[str, Any]:
     scalar = _tidied(scale**-2)
     is_uniform = groups in (1, heads) and (config.shared_norm or not config.parallel_residual)
     settings = {
-        **_spelled(heads, "num_attention_heads", "n_head"),
+        **_spelled(heads, "num_attention_heads", "n_head", "n_heads", "num_heads"),
         **_spelled(groups, "num_key_value_heads", "num_kv_heads"),
         "head_dim": config.head_dim,
         **_spelled(config.query_key_value_bias, "attention_bias", "qkv_bias", "use_qkv_bias"),
         "attention_multiplier": scale,
         # An integer where it is one, which transformers insists on.
+        "attn_config": OfferedSettings({"softmax_scale": scale}),
         "query_pre_attn_scalar": int(scalar) if scalar.is_integer() else scalar,
         "attn_logit_softcapping": config.attention_soft_cap,
         **_spelled(config.query_key_norm is not None, "qk_layernorm", "use_qk_norm"),
@@ -106,16 +116,20 @@ def _attention_settings(config: DecoderConfig) -> dict[str, Any]:
 
 def _window_settings(config: DecoderConfig) -> dict[str, Any]:
     windows = [config.window(i) is not None for i in range(config.num_layers)]
+    kinds = ["local" if window else "global" for window in windows]
     return {
         "use_sliding_window": any(windows),
-        "sliding_window": config.sliding_window,
+        **_spelled(config.sliding_window, "sliding_window", "window_size"),
+        "attention_layers": kinds,
+        "attention_types": [[kinds, 1]],
         "layer_types": [f"{'sliding' if window else 'full'}_attention" for window in windows],
     }
 
 
 def _rotary_settings(config: DecoderConfig) -> dict[str, Any]:
     rotary = config.rotary
-    context = _spelled(config.context_length, "max_position_embeddings", "n_positions")
+    names = ("max_position_embeddings", "n_positions", "max_seq_len")
+    context = _spelled(config.context_length, *names)
     if rotary is None:
         return context
     width = config.latent.rotated_dim if config.latent else config.head_dim

@@ -78,7 +78,7 @@ struct BFloat16 {
   uint16_t bits;
 };
 
-enum ActivationKind : int64_t { kSilu, kGeluTanh, kQuickGelu, kGelu, kRelu };
+enum ActivationKind : int64_t { kSilu, kGeluTanh, kQuickGelu, kGelu, kRelu, kReluSquared };
 
 // Writes out[i] = activation(gate[i]) * up[i], or without `up` activation(gate[i]). With a positive
 // limit the gate is bounded by it from above, `up` on both sides, and 1 is added to `up`.

@@ -384,7 +384,7 @@ class Activate : public Operation {
   bool Prepare(Memory& memory) override {
     memory_ = &memory;
     return width_ > 0 && memory.IsRegister(out_, width_) && memory.IsRegister(gate_, width_) &&
-           (up_ == -1 || memory.IsRegister(up_, width_)) && kind_ >= kSilu && kind_ <= kRelu;
+           (up_ == -1 || memory.IsRegister(up_, width_)) && kind_ >= kSilu && kind_ <= kReluSquared;
   }
   int64_t count() const override { return memory_->tokens * blocks(); }
   int64_t cost() const override { return 8 * std::min(width_, kBlock); }

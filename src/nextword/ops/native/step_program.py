@@ -36,7 +36,7 @@ class Code(enum.IntEnum):
     ADD = 7
 
 
-_ACTIVATIONS = ("silu", "gelu_tanh", "quick_gelu", "gelu", "relu")
+_ACTIVATIONS = ("silu", "gelu_tanh", "quick_gelu", "gelu", "relu", "relu_squared")
 
 
 class _MatrixKind(enum.IntEnum):
