@@ -167,6 +167,14 @@ def test_damaged_files_are_refused(model, message, both, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("model", ["BPE", None, []])
+def test_a_model_must_be_an_object(model, both, tmp_path):
+    data = json.loads((both["unigram"][2] / "tokenizer.json").read_text(encoding="utf-8"))
+    (tmp_path / "tokenizer.json").write_text(json.dumps(data | {"model": model}), encoding="utf-8")
+    with pytest.raises(PresetError, match="model in 'tokenizer.json' must be an object"):
+        load_tokenizer(checkpoint(tmp_path))
+
+
 def test_added_tokens_must_follow_the_vocabulary(both, tmp_path):
     data = json.loads((both["unigram"][2] / "tokenizer.json").read_text(encoding="utf-8"))
     data["added_tokens"].append({"id": 5000, "content": "<far>", "special": True})

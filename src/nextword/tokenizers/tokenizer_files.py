@@ -58,12 +58,15 @@ def read_tokenizer_json(path: Path) -> tuple[dict[str, Any], str]:
         Its content, and the type of the model in it; that is "BPE" where it does not say.
 
     Raises:
-        PresetError: the file cannot be read.
+        PresetError: the file cannot be read, or has no model.
     """
     data = read_json(path, max_bytes=_MAX_BYTES)
     model = data.get("model")
-    kind = model.get("type", "BPE") if isinstance(model, dict) else model
-    return data, str(kind)[:80]
+    if not isinstance(model, dict):
+        raise PresetError(
+            f"The model in {path.name!r} must be an object. Received: {str(model)[:80]!r}."
+        )
+    return data, str(model.get("type", "BPE"))[:80]
 
 
 def model_from_tokenizer_json(
