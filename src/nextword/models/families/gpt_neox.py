@@ -115,6 +115,9 @@ KERAS_NAMES: LayerNames = {
     "self_attention/key": f"{_KERAS_ATTENTION}/_qkv_dense",
     "self_attention/value": f"{_KERAS_ATTENTION}/_qkv_dense",
     "self_attention/attention_output": (f"{_KERAS_ATTENTION}/_output_dense", Transposed()),
+    # Which KerasHub has not.
+    "self_attention/query_norm": f"{_KERAS_ATTENTION}/_query_layer_norm",
+    "self_attention/key_norm": f"{_KERAS_ATTENTION}/_key_layer_norm",
     "self_attention_norm": f"{_KERAS_LAYER}/_self_attention_layer_norm",
     "feed_forward/intermediate": f"{_KERAS_LAYER}/_feedforward_intermediate_dense",
     "feed_forward/feed_forward_output": f"{_KERAS_LAYER}/_feedforward_output_dense",
