@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 from gguf import GGUFReader
 
 import nextword
@@ -43,6 +42,8 @@ def _default() -> Any:
 
 
 def _random(backbone_cls: Any, task_cls: Any, dtype: str, **sizes: Any) -> Any:
+    import keras  # after nextword, which chooses an installed backend
+
     keras.utils.set_random_seed(0)
     tokenizer = nextword.models.Preprocessor.from_preset(DEFAULT_PRESET).tokenizer
     preprocessor = task_cls.preprocessor_cls(tokenizer)
