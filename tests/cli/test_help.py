@@ -15,7 +15,9 @@ def test_without_a_command_the_help_is_shown(nextword_command):
     assert "Examples" in result.stdout + result.stderr
 
 
-@pytest.mark.parametrize("command", [[], ["generate"], ["chat"], ["convert"], ["presets"]])
+@pytest.mark.parametrize(
+    "command", [[], ["generate"], ["chat"], ["convert"], ["presets"], ["info"]]
+)
 def test_help_has_examples_that_parse(nextword_command, command):
     result = nextword_command(*command, "--help")
     assert result.status == 0

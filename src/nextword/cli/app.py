@@ -7,16 +7,18 @@ import typer
 from typer.core import TyperGroup
 
 from nextword import __version__
-from nextword.cli import chat, console, convert, generate, presets
+from nextword.cli import chat, console, convert, generate, info, presets
 
 HELP = """\
-Causal language models on this machine: ask one, talk to it, convert it, list what is built in.
+Causal language models on this machine: ask one, talk to it, convert it, list what is built in,
+see what computes here.
 
 [bold]Examples[/bold]
   nextword generate "What is the capital of France?"
   nextword chat --system "You are a patient teacher."
   nextword convert ./my-preset my-model.gguf --to gguf --dtype q8_0
   nextword presets
+  nextword info
 
 NEXTWORD_DEBUG=1 shows the traceback behind an error."""
 
@@ -78,3 +80,4 @@ app.command("generate", help=generate.HELP)(generate.generate)
 app.command("chat", help=chat.HELP)(chat.chat)
 app.command("convert", help=convert.HELP)(convert.convert)
 app.command("presets", help=presets.HELP)(presets.presets)
+app.command("info", help=info.HELP)(info.info)
