@@ -230,6 +230,22 @@ def test_smollm3_is_always_float32_in_keras_hub(tmp_path: Path) -> None:
     assert_close(load(tmp_path / "ours", dtype="float32"), back)
 
 
+def test_smollm3_has_no_default_layers_for_lora_in_keras_hub(tmp_path: Path) -> None:
+    theirs = save(tmp_path / "preset", "smollm3").backbone
+    theirs.enable_lora(2)
+    assert theirs.trainable_weights == []
+    with pytest.raises(ValueError, match="no lora-enabled layers"):
+        theirs.save_lora_weights(str(tmp_path / "theirs.lora.h5"))
+
+    ours = nextword.models.Backbone.from_preset(tmp_path / "preset")
+    ours.enable_lora(2)
+    assert len(ours.trainable_weights) == 2 * 2 * ours.config.num_layers
+    # Theirs takes the file where it is told the layers: see `test_keras_hub_lora.py`.
+    ours.save_lora_weights(tmp_path / "ours.lora.h5")
+    theirs.load_lora_weights(str(tmp_path / "ours.lora.h5"))
+    assert theirs.trainable_weights == []
+
+
 def test_falcon_s_biases_that_keras_hub_does_not_round(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
