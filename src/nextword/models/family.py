@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 from nextword.errors import PresetError
 from nextword.layers import DecoderConfig, WeightSource
 from nextword.presets.checkpoint import Checkpoint
+from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_table import WeightTable
 from nextword.quantization import WeightFormat
 
 if TYPE_CHECKING:
     from nextword.models.task import Task
+
+ArgumentsReader = Callable[[ConfigReader, Checkpoint], dict[str, Any]]
+"""Takes the settings of a checkpoint, and it itself, whose tensors tell what they leave out."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,6 +34,10 @@ class StoredHead:
     weights: Callable[[], WeightSource]
 
 
+HeadReader = Callable[[Checkpoint, "type[Task]"], StoredHead | None]
+"""Finds the head of a model of a task, None where the checkpoint holds none."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StoredFormat:
     """How a family is stored in one file format.
@@ -37,8 +45,9 @@ class StoredFormat:
     Attributes:
         architectures: names by which the format calls the family (`model_type` of config.json,
             `general.architecture` of GGUF); for transformers, with the class of the model there.
-        arguments: turns an opened checkpoint into the arguments of the family's backbone; raises
-            `PresetError` for settings it does not know.
+        settings: opens the settings of a checkpoint.
+        reader: turns these, and what the tensors tell, into the arguments of the family's backbone;
+            raises `PresetError` for values it does not know.
         weights: the table of where each variable is stored.
         holds: whether a checkpoint of one of these architectures is of the family, where several
             families share its name.
@@ -50,13 +59,29 @@ class StoredFormat:
     """
 
     architectures: tuple[str, ...] | Mapping[str, str]
-    arguments: Callable[[Checkpoint], dict[str, Any]]
+    settings: Callable[[Checkpoint], ConfigReader]
+    reader: ArgumentsReader
     weights: Callable[[Checkpoint, DecoderConfig], WeightTable]
     holds: Callable[[Checkpoint], bool] = lambda _: True
     divides_logits: bool = False
     ignored: tuple[str, ...] = ()
-    head: "Callable[[Checkpoint, type[Task]], StoredHead | None]" = lambda *_: None
+    head: HeadReader = lambda *_: None
     packed: Callable[[Checkpoint, WeightTable], Mapping[str, WeightFormat]] = lambda *_: {}
+
+    def arguments(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        """Return the arguments of the family's backbone.
+
+        Args:
+            checkpoint: a stored model of the family.
+
+        Raises:
+            PresetError: a setting has a value that the family does not know, or is one that its
+                reader has not asked for.
+        """
+        config = self.settings(checkpoint)
+        arguments = self.reader(config, checkpoint)
+        config.check_all_read()
+        return arguments
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -38,6 +38,10 @@ class Stored:
         self.layouts = layouts
         self.stacked = stacked
 
+    def renamed(self, name: str) -> "Stored":
+        """Return the same of a tensor of another name."""
+        return Stored(name, *self.layouts, stacked=self.stacked)
+
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the tensors that the variable is made of."""
@@ -73,7 +77,7 @@ def per_layer(layers: Iterable[int], table: WeightTable) -> dict[str, Stored]:
     ['layer_0/bias', 'layer_1/bias']
     """
     return {
-        path.format(i=i): Stored(stored.name.format(i=i), *stored.layouts, stacked=stored.stacked)
+        path.format(i=i): stored.renamed(stored.name.format(i=i))
         for i in layers
         for path, stored in table.items()
     }

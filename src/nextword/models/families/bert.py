@@ -7,17 +7,17 @@ from typing import Any, ClassVar, Literal
 from nextword.errors import PresetError
 from nextword.layers import DecoderConfig
 from nextword.models.backbone import Backbone
-from nextword.models.family import Family, StoredFormat, StoredHead
-from nextword.models.formats.decoder_tables import decoder_table
+from nextword.models.family import Family, StoredHead
+from nextword.models.formats.decoder_tables import LayerNames
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_layers import LAYER_PATHS
-from nextword.models.formats.transformers import activation, decoder_prefix
+from nextword.models.formats.transformers import activation, transformers_format
 from nextword.models.task import Task
 from nextword.models.text_classifier import TextClassifier
 from nextword.models.text_classifier_preprocessor import TextClassifierPreprocessor
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import transformers_settings
-from nextword.presets.weight_table import CheckpointWeights, Stored, WeightTable, linear
+from nextword.presets.config_reader import ConfigReader, transformers_settings
+from nextword.presets.weight_table import CheckpointWeights, Stored, linear
 from nextword.tokenizers import WordPieceTokenizer
 
 
@@ -123,19 +123,19 @@ class BertTextClassifier(TextClassifier):
 
 
 TRANSFORMERS_NAMES = {
-    "token_embedding": "embeddings.word_embeddings",
-    "position_embedding": "embeddings.position_embeddings",
-    "segment_embedding": "embeddings.token_type_embeddings",
-    "embedding_norm": "embeddings.LayerNorm",
-    "self_attention/query": "encoder.layer.{i}.attention.self.query",
-    "self_attention/key": "encoder.layer.{i}.attention.self.key",
-    "self_attention/value": "encoder.layer.{i}.attention.self.value",
-    "self_attention/attention_output": "encoder.layer.{i}.attention.output.dense",
-    "self_attention_norm": "encoder.layer.{i}.attention.output.LayerNorm",
-    "feed_forward/intermediate": "encoder.layer.{i}.intermediate.dense",
-    "feed_forward/feed_forward_output": "encoder.layer.{i}.output.dense",
-    "feed_forward_norm": "encoder.layer.{i}.output.LayerNorm",
-    "pooled_dense": "pooler.dense",
+    "token_embedding": "bert.embeddings.word_embeddings",
+    "position_embedding": "bert.embeddings.position_embeddings",
+    "segment_embedding": "bert.embeddings.token_type_embeddings",
+    "embedding_norm": "bert.embeddings.LayerNorm",
+    "self_attention/query": "bert.encoder.layer.{i}.attention.self.query",
+    "self_attention/key": "bert.encoder.layer.{i}.attention.self.key",
+    "self_attention/value": "bert.encoder.layer.{i}.attention.self.value",
+    "self_attention/attention_output": "bert.encoder.layer.{i}.attention.output.dense",
+    "self_attention_norm": "bert.encoder.layer.{i}.attention.output.LayerNorm",
+    "feed_forward/intermediate": "bert.encoder.layer.{i}.intermediate.dense",
+    "feed_forward/feed_forward_output": "bert.encoder.layer.{i}.output.dense",
+    "feed_forward_norm": "bert.encoder.layer.{i}.output.LayerNorm",
+    "pooled_dense": "bert.pooler.dense",
 }
 
 _KERAS_LAYER = "layers/transformer_encoder_{i}"
@@ -164,8 +164,7 @@ _KERAS_PATHS = {
 }
 
 
-def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = transformers_settings(checkpoint)
+def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = {
         "vocabulary_size": config.integer("vocab_size"),
         "num_layers": config.integer("num_hidden_layers"),
@@ -187,24 +186,18 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     config.skip("id2label", "label2id", "num_labels", "problem_type", "finetuning_task")
     config.skip("chunk_size_feed_forward", "directionality", "pooler_fc_size", "pooler_type")
     config.skip("pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_size_per_head")
-    config.check_all_read()
     return arguments
 
 
-def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
-    table = decoder_table(config, TRANSFORMERS_NAMES, prefix=decoder_prefix(checkpoint, "bert."))
+def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
     if not any(name.endswith("LayerNorm.gamma") for name in checkpoint.tensor_names()):
-        return table
+        return TRANSFORMERS_NAMES
     # Checkpoints that were converted from TensorFlow, BERT's own among them.
-    return {
-        path: Stored(
-            stored.name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
-                "LayerNorm.bias", "LayerNorm.beta"
-            ),
-            *stored.layouts,
-        )
-        for path, stored in table.items()
-    }
+    norms = {path: name for path, name in TRANSFORMERS_NAMES.items() if path.endswith("_norm")}
+    scales = {f"{path}/scale": Stored(f"{name}.gamma") for path, name in norms.items()}
+    biases = {f"{path}/bias": Stored(f"{name}.beta") for path, name in norms.items()}
+    others = {path: name for path, name in TRANSFORMERS_NAMES.items() if path not in norms}
+    return {**others, **scales, **biases}
 
 
 def _transformers_head(checkpoint: Checkpoint, task: type[Task]) -> StoredHead | None:
@@ -232,10 +225,11 @@ def _transformers_head(checkpoint: Checkpoint, task: type[Task]) -> StoredHead |
 FAMILY = Family(
     task=BertTextClassifier,
     formats={
-        "transformers": StoredFormat(
-            architectures={"bert": "BertModel"},
-            arguments=_transformers_arguments,
-            weights=_transformers_weights,
+        "transformers": transformers_format(
+            {"bert": "BertModel"},
+            _transformers_arguments,
+            _transformers_names,
+            prefix="bert.",
             # The numbers 0, 1, 2, …, and the heads for predicting words and sentences, for
             # classifying and for finding answers.
             ignored=(

@@ -7,21 +7,14 @@ from nextword.layers import Activation, DecoderConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
-from nextword.models.family import Family, StoredFormat
-from nextword.models.formats.decoder_tables import (
-    DENSE_NAMES,
-    LayerNames,
-    decoder_table,
-    fused_gguf_table,
-    query_key_value,
-)
-from nextword.models.formats.gguf import layer_norm_arguments
+from nextword.models.family import Family
+from nextword.models.formats.decoder_tables import LayerNames, query_key_value
+from nextword.models.formats.gguf import fused_names, gguf_format, layer_norm_arguments
 from nextword.models.formats.keras import KerasClasses, keras_format
-from nextword.models.formats.transformers import decoder_prefix, spelled_integer
+from nextword.models.formats.transformers import DENSE_NAMES, spelled_integer, transformers_format
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import ConfigReader, gguf_settings, transformers_settings
+from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_layouts import GroupedHeads, Transposed
-from nextword.presets.weight_table import WeightTable
 from nextword.tokenizers import BytePairTokenizer
 
 
@@ -126,13 +119,13 @@ _KERAS_PATHS = {
 
 
 _MPT_NAMES = {
-    "token_embedding": "wte",
-    "output_norm": "norm_f",
-    "self_attention_norm": "blocks.{i}.norm_1",
-    "self_attention/attention_output": "blocks.{i}.attn.out_proj",
-    "feed_forward_norm": "blocks.{i}.norm_2",
-    "feed_forward/intermediate": "blocks.{i}.ffn.up_proj",
-    "feed_forward/feed_forward_output": "blocks.{i}.ffn.down_proj",
+    "token_embedding": "transformer.wte",
+    "output_norm": "transformer.norm_f",
+    "self_attention_norm": "transformer.blocks.{i}.norm_1",
+    "self_attention/attention_output": "transformer.blocks.{i}.attn.out_proj",
+    "feed_forward_norm": "transformer.blocks.{i}.norm_2",
+    "feed_forward/intermediate": "transformer.blocks.{i}.ffn.up_proj",
+    "feed_forward/feed_forward_output": "transformer.blocks.{i}.ffn.down_proj",
 }
 
 
@@ -168,12 +161,10 @@ def _mpt_arguments(config: ConfigReader) -> dict[str, Any]:
     # Of training and of the original code, which transformers does not look at either.
     config.skip("emb_pdrop", "embedding_fraction", "init_config", "init_device", "learned_pos_emb")
     config.skip("norm_type", "resid_pdrop", "tokenizer_name", "verbose")
-    config.check_all_read()
     return arguments
 
 
-def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = transformers_settings(checkpoint)
+def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     if checkpoint.architecture == "mpt":
         return _mpt_arguments(config)
     hidden_dim = spelled_integer(config, "hidden_size", "n_embed")
@@ -192,44 +183,35 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     config.skip("attention_softmax_in_fp32", "bias_dropout_fusion", "masked_softmax_fusion")
     config.skip("offset_alibi", "pretraining_tp", "seq_length", "skip_bias_add")
     config.skip("skip_bias_add_qkv", "slow_but_exact")
-    config.check_all_read()
     return arguments
 
 
-def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
-    heads = GroupedHeads(config.num_key_value_heads, config.head_dim)
-    fused = query_key_value(config, "h.{i}.self_attention.query_key_value", heads)
-    prefix = decoder_prefix(checkpoint, "transformer.")
+def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
     if checkpoint.architecture == "mpt":
-        joined = query_key_value(config, "blocks.{i}.attn.Wqkv")
-        return decoder_table(config, {**_MPT_NAMES, **joined}, prefix=prefix)
-    return decoder_table(config, {**DENSE_NAMES, **fused}, prefix=prefix)
+        return {**_MPT_NAMES, **query_key_value(config, "transformer.blocks.{i}.attn.Wqkv")}
+    heads = GroupedHeads(config.num_key_value_heads, config.head_dim)
+    fused = query_key_value(config, "transformer.h.{i}.self_attention.query_key_value", heads)
+    return {**DENSE_NAMES, **fused}
 
 
-def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = gguf_settings(checkpoint)
+def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = layer_norm_arguments(config, checkpoint)
     config.choice("attention.head_count_kv", [arguments["num_heads"]], arguments["num_heads"])
     config.skip("context_length")  # of the training samples
-    config.check_all_read()
     return arguments
 
 
 FAMILY = Family(
     task=BloomCausalLM,
     formats={
-        "transformers": StoredFormat(
-            architectures={"bloom": "BloomForCausalLM", "mpt": "MptForCausalLM"},
-            arguments=_transformers_arguments,
-            weights=_transformers_weights,
+        "transformers": transformers_format(
+            {"bloom": "BloomForCausalLM", "mpt": "MptForCausalLM"},
+            _transformers_arguments,
+            _transformers_names,
+            prefix="transformer.",
             ignored=(r"lm_head\.weight",),
         ),
-        "gguf": StoredFormat(
-            architectures=("bloom",),
-            arguments=_gguf_arguments,
-            weights=fused_gguf_table,
-            ignored=(r"output\.weight",),
-        ),
+        "gguf": gguf_format(("bloom",), _gguf_arguments, fused_names, ignored=(r"output\.weight",)),
         "keras": keras_format(
             BloomBackbone,
             KERAS_NAMES,

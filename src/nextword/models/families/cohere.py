@@ -7,20 +7,24 @@ from nextword.layers import DecoderConfig, RotaryConfig, rotary_scaling
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
-from nextword.models.family import Family, StoredFormat
-from nextword.models.formats.decoder_tables import (
-    TRANSFORMERS_IGNORED,
-    TRANSFORMERS_NAMES,
-    decoder_table,
-    interleaved_gguf_table,
-    interleaved_rotary,
+from nextword.models.family import Family
+from nextword.models.formats.decoder_tables import LayerNames, interleaved_rotary
+from nextword.models.formats.gguf import (
+    gguf_arguments,
+    gguf_format,
+    gguf_sliding_layers,
+    has_tensor,
+    interleaved_names,
 )
-from nextword.models.formats.gguf import gguf_arguments, gguf_sliding_layers, has_tensor
 from nextword.models.formats.rotary import gguf_scaling, rotary_arguments
-from nextword.models.formats.transformers import decoder_sizes, sliding_layers
+from nextword.models.formats.transformers import (
+    TRANSFORMERS_NAMES,
+    decoder_sizes,
+    sliding_layers,
+    transformers_format,
+)
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import gguf_settings, transformers_settings
-from nextword.presets.weight_table import WeightTable
+from nextword.presets.config_reader import ConfigReader
 
 
 class CohereBackbone(Backbone):
@@ -94,8 +98,7 @@ class CohereCausalLM(CausalLM):
     preprocessor_cls = CohereCausalLMPreprocessor
 
 
-def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = transformers_settings(checkpoint)
+def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     config.choice("hidden_act", ["silu"], "silu")
     arguments = decoder_sizes(config) | {
         "logit_scale": config.number("logit_scale", 0.0625),
@@ -131,16 +134,14 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
         config.choice("use_qk_norm", [False], False)
         config.skip("cache_implementation", "layer_switch")
     config.skip("pretraining_tp")  # of no effect on the result
-    config.check_all_read()
     return arguments
 
 
-def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
-    return decoder_table(config, interleaved_rotary(config, TRANSFORMERS_NAMES))
+def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
+    return interleaved_rotary(config, TRANSFORMERS_NAMES)
 
 
-def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = gguf_settings(checkpoint)
+def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = gguf_arguments(config, checkpoint, norm="layer")
     arguments |= {
         "rope_scaling": gguf_scaling(config, checkpoint, arguments.pop("head_dim")),
@@ -151,23 +152,17 @@ def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     if checkpoint.architecture == "cohere2":
         arguments["sliding_window"] = config.integer("attention.sliding_window")
         arguments["sliding_layers"] = gguf_sliding_layers(config, arguments["num_layers"], 4)
-    config.check_all_read()
     return arguments
 
 
 FAMILY = Family(
     task=CohereCausalLM,
     formats={
-        "transformers": StoredFormat(
-            architectures={"cohere": "CohereForCausalLM", "cohere2": "Cohere2ForCausalLM"},
-            arguments=_transformers_arguments,
-            weights=_transformers_weights,
-            ignored=TRANSFORMERS_IGNORED,
+        "transformers": transformers_format(
+            {"cohere": "CohereForCausalLM", "cohere2": "Cohere2ForCausalLM"},
+            _transformers_arguments,
+            _transformers_names,
         ),
-        "gguf": StoredFormat(
-            architectures=("command-r", "cohere2"),
-            arguments=_gguf_arguments,
-            weights=interleaved_gguf_table,
-        ),
+        "gguf": gguf_format(("command-r", "cohere2"), _gguf_arguments, interleaved_names),
     },
 )

@@ -14,19 +14,25 @@ from nextword.layers import (
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
-from nextword.models.family import Family, StoredFormat
-from nextword.models.formats.decoder_tables import (
+from nextword.models.family import Family
+from nextword.models.formats.decoder_tables import LayerNames
+from nextword.models.formats.gguf import (
     GGUF_NAMES,
+    gguf_experts,
+    gguf_format,
+    gguf_sizes,
+    has_tensor,
+)
+from nextword.models.formats.rotary import KINDS, gguf_scaling, rotary_section, scaling_settings
+from nextword.models.formats.transformers import (
     TRANSFORMERS_EXPERTS,
     TRANSFORMERS_IGNORED,
     TRANSFORMERS_NAMES,
-    decoder_table,
+    decoder_arguments,
+    transformers_format,
 )
-from nextword.models.formats.gguf import gguf_experts, gguf_sizes, has_tensor
-from nextword.models.formats.rotary import KINDS, gguf_scaling, rotary_section, scaling_settings
-from nextword.models.formats.transformers import decoder_arguments
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import ConfigReader, gguf_settings, transformers_settings
+from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_layouts import (
     HeadAxis,
     InterleavedRotary,
@@ -34,7 +40,7 @@ from nextword.presets.weight_layouts import (
     Rows,
     Transposed,
 )
-from nextword.presets.weight_table import Stored, WeightTable
+from nextword.presets.weight_table import Stored
 
 
 class DeepSeekBackbone(Backbone):
@@ -155,8 +161,7 @@ class DeepSeekCausalLM(CausalLM):
     preprocessor_cls = DeepSeekCausalLMPreprocessor
 
 
-def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = transformers_settings(checkpoint)
+def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = decoder_arguments(config, context_length=4096)
     num_heads = arguments.pop("num_query_heads")
     config.choice("num_key_value_heads", [num_heads], arguments.pop("num_key_value_heads"))
@@ -181,7 +186,6 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     # Of training and of devices, or of layers that predict more than the next token.
     config.skip("aux_loss_alpha", "seq_aux", "ep_size", "pretraining_tp", "output_router_logits")
     config.skip("num_nextn_predict_layers", "num_mtp_layers", "router_aux_loss_coef")
-    config.check_all_read()
     return arguments
 
 
@@ -222,7 +226,7 @@ def _experts_arguments(config: ConfigReader, is_first: bool) -> dict[str, Any]:
     }
 
 
-def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
     mlp, attention = "model.layers.{i}.mlp", "model.layers.{i}.self_attn"
     names = {
         **TRANSFORMERS_NAMES,
@@ -242,17 +246,17 @@ def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> Weig
         "key_value_up": f"{attention}.kv_b_proj",
     }
     is_interleaved = checkpoint.config.get("rope_interleave") is not False
-    return _table(config, names, parts, is_interleaved=is_interleaved)
+    return _all_names(config, names, parts, is_interleaved=is_interleaved)
 
 
-def _table(
+def _all_names(
     config: DecoderConfig,
     names: Mapping[str, Any],
     parts: Mapping[str, str],
     *,
     is_interleaved: bool = True,
-) -> WeightTable:
-    """Return the table of where each variable is stored.
+) -> LayerNames:
+    """Return the stored names of all layers.
 
     Args:
         config: the decoder's description.
@@ -290,7 +294,7 @@ def _table(
         found["self_attention/query_norm"] = parts["query_norm"]
     if not (config.experts and config.experts.choice_bias):
         del found["feed_forward/choice_bias"]
-    return decoder_table(config, found)
+    return found
 
 
 _GGUF_PARTS = {
@@ -306,8 +310,7 @@ _GGUF_JOINED = {"key_value_up": "blk.{i}.attn_kv_b"}
 _GGUF_APART = {"key_up": "blk.{i}.attn_k_b", "value_up": "blk.{i}.attn_v_b"}
 
 
-def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = gguf_settings(checkpoint)
+def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = gguf_sizes(config, checkpoint) | gguf_experts(config)
     rotated = config.integer("rope.dimension_count")
     head_dim, value_dim = (
@@ -345,32 +348,26 @@ def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
         magnitude = yarn_magnitude(scaling["factor"], weight)
         arguments["attention_scale"] = head_dim**-0.5 * magnitude**2
         scaling["attention_factor"] = 1.0  # not stored; what the published models have
-    config.check_all_read()
     return arguments
 
 
-def _gguf_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+def _gguf_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
     is_joined = has_tensor(checkpoint, "blk.0.attn_kv_b.weight")
     parts = _GGUF_PARTS | (_GGUF_JOINED if is_joined else _GGUF_APART)
     names = {**GGUF_NAMES, "feed_forward/choice_bias": Stored("blk.{i}.exp_probs_b.bias")}
-    return _table(config, names, parts)
+    return _all_names(config, names, parts)
 
 
 FAMILY = Family(
     task=DeepSeekCausalLM,
     formats={
-        "transformers": StoredFormat(
-            architectures={
-                "deepseek_v2": "DeepseekV2ForCausalLM",
-                "deepseek_v3": "DeepseekV3ForCausalLM",
-            },
-            arguments=_transformers_arguments,
-            weights=_transformers_weights,
+        "transformers": transformers_format(
+            {"deepseek_v2": "DeepseekV2ForCausalLM", "deepseek_v3": "DeepseekV3ForCausalLM"},
+            _transformers_arguments,
+            _transformers_names,
             # The published V3 has a layer behind its last that predicts one more token.
             ignored=(*TRANSFORMERS_IGNORED, r"model\.layers\.61\..*"),
         ),
-        "gguf": StoredFormat(
-            architectures=("deepseek2",), arguments=_gguf_arguments, weights=_gguf_weights
-        ),
+        "gguf": gguf_format(("deepseek2",), _gguf_arguments, _gguf_names),
     },
 )

@@ -7,22 +7,20 @@ from nextword.layers import Activation, DecoderConfig, RotaryConfig, rotary_scal
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
-from nextword.models.family import Family, StoredFormat
-from nextword.models.formats.decoder_tables import (
-    DENSE_NAMES,
-    LayerNames,
-    decoder_table,
-    fused_gguf_table,
-    query_key_value,
-)
-from nextword.models.formats.gguf import layer_norm_arguments
+from nextword.models.family import Family
+from nextword.models.formats.decoder_tables import LayerNames, query_key_value
+from nextword.models.formats.gguf import fused_names, gguf_format, layer_norm_arguments
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.rotary import factored, gguf_scaling, rotary_arguments
-from nextword.models.formats.transformers import activation, decoder_prefix, spelled_integer
+from nextword.models.formats.transformers import (
+    DENSE_NAMES,
+    activation,
+    spelled_integer,
+    transformers_format,
+)
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import ConfigReader, gguf_settings, transformers_settings
+from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_layouts import GroupedHeads, Transposed
-from nextword.presets.weight_table import WeightTable
 from nextword.tokenizers import BytePairTokenizer
 
 
@@ -146,11 +144,13 @@ GGUF_TWO_NORMS = {
     "self_attention_norm": "blk.{i}.attn_norm_2",
     "feed_forward_norm": "blk.{i}.attn_norm",
 }
-TWO_NORMS = {"self_attention_norm": "h.{i}.ln_attn", "feed_forward_norm": "h.{i}.ln_mlp"}
+TWO_NORMS = {
+    "self_attention_norm": "transformer.h.{i}.ln_attn",
+    "feed_forward_norm": "transformer.h.{i}.ln_mlp",
+}
 
 
-def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = transformers_settings(checkpoint)
+def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     hidden_dim = spelled_integer(config, "hidden_size", "n_embed")
     num_heads = config.integer("num_attention_heads")
     use_alibi = config.boolean("alibi", False)
@@ -176,7 +176,6 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     arguments |= _architecture(config, num_heads)
     arguments |= rotary_arguments(config, arguments["context_length"] or 2048)
     arguments |= factored(arguments["rope_scaling"])
-    config.check_all_read()
     return arguments
 
 
@@ -201,18 +200,15 @@ def _architecture(config: ConfigReader, num_heads: int) -> dict[str, Any]:
     }
 
 
-def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
     heads = GroupedHeads(config.num_key_value_heads, config.head_dim)
-    fused = query_key_value(config, "h.{i}.self_attention.query_key_value", heads)
+    fused = query_key_value(config, "transformer.h.{i}.self_attention.query_key_value", heads)
     has_two = config.parallel_residual and not config.shared_norm
-    names = {**DENSE_NAMES, **fused, **(TWO_NORMS if has_two else {})}
-    table = decoder_table(config, names, prefix=decoder_prefix(checkpoint, "transformer."))
-    return {**table, **decoder_table(config, {"head": "lm_head"})}
+    return {**DENSE_NAMES, **fused, **(TWO_NORMS if has_two else {}), "head": "lm_head"}
 
 
-def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     """Read the models that llama.cpp knows: 7B, 11B and 40B."""
-    config = gguf_settings(checkpoint)
     num_key_value_heads = config.integer("attention.head_count_kv")
     arguments = layer_norm_arguments(config, checkpoint)
     num_heads = arguments.pop("num_heads")
@@ -231,33 +227,29 @@ def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
         "context_length": config.integer("context_length"),
     }
     arguments |= factored(gguf_scaling(config, checkpoint, head_dim))
-    config.check_all_read()
     return arguments
 
 
-def _gguf_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
-    table = fused_gguf_table(checkpoint, config)
-    if config.shared_norm:
-        return table
-    return {**table, **decoder_table(config, GGUF_TWO_NORMS)}
+def _gguf_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
+    norms = {} if config.shared_norm else GGUF_TWO_NORMS
+    return {**fused_names(checkpoint, config), **norms}
 
 
 FAMILY = Family(
     task=FalconCausalLM,
     formats={
-        "transformers": StoredFormat(
-            architectures={"falcon": "FalconForCausalLM"},
-            arguments=_transformers_arguments,
-            weights=_transformers_weights,
+        "transformers": transformers_format(
+            {"falcon": "FalconForCausalLM"},
+            _transformers_arguments,
+            _transformers_names,
+            prefix="transformer.",
             # Computed here, or a copy of the tied embedding.
             ignored=(
                 r"(transformer\.)?h\.\d+\.self_attention\.rotary_emb\.inv_freq",
                 r"lm_head\.weight",
             ),
         ),
-        "gguf": StoredFormat(
-            architectures=("falcon",), arguments=_gguf_arguments, weights=_gguf_weights
-        ),
+        "gguf": gguf_format(("falcon",), _gguf_arguments, _gguf_names),
         "keras": keras_format(
             FalconBackbone,
             KERAS_NAMES,

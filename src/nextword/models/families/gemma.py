@@ -10,15 +10,9 @@ from nextword.layers import DecoderConfig, RotaryConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
-from nextword.models.family import Family, StoredFormat
-from nextword.models.formats.decoder_tables import (
-    TRANSFORMERS_IGNORED,
-    TRANSFORMERS_NAMES,
-    TRANSFORMERS_NORMS_BEHIND,
-    decoder_table,
-    shifted_gguf_table,
-)
-from nextword.models.formats.gguf import gguf_arguments
+from nextword.models.family import Family
+from nextword.models.formats.decoder_tables import LayerNames
+from nextword.models.formats.gguf import gguf_arguments, gguf_format, shifted_names
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_blocks import (
     BLOCK_EINSUM,
@@ -27,10 +21,15 @@ from nextword.models.formats.keras_blocks import (
     block_names,
 )
 from nextword.models.formats.rotary import rotary_section
-from nextword.models.formats.transformers import decoder_sizes, sliding_layers
+from nextword.models.formats.transformers import (
+    TRANSFORMERS_NAMES,
+    TRANSFORMERS_NORMS_BEHIND,
+    decoder_sizes,
+    sliding_layers,
+    transformers_format,
+)
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import ConfigReader, gguf_settings, transformers_settings
-from nextword.presets.weight_table import WeightTable
+from nextword.presets.config_reader import ConfigReader
 from nextword.tokenizers import SentencePieceTokenizer
 
 
@@ -155,8 +154,7 @@ GEMMA2 = {
 }
 
 
-def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = transformers_settings(checkpoint)
+def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     sizes = decoder_sizes(config)
     arguments = sizes | {
         "intermediate_dim": 2 * sizes["intermediate_dim"],
@@ -177,7 +175,6 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
         arguments |= _gemma2_arguments(config, sizes["num_layers"])
     if checkpoint.architecture == "vaultgemma":
         arguments |= {"use_post_ffw_norm": False, "use_post_attention_norm": False}
-    config.check_all_read()
     return arguments
 
 
@@ -198,13 +195,12 @@ def _gemma2_arguments(config: ConfigReader, num_layers: int) -> dict[str, Any]:
     }
 
 
-def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
     norms = TRANSFORMERS_NORMS_BEHIND if checkpoint.architecture != "gemma" else {}
-    return decoder_table(config, TRANSFORMERS_NAMES | norms)
+    return TRANSFORMERS_NAMES | norms
 
 
-def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = gguf_settings(checkpoint)
+def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     config.choice("rope.scaling.type", ["none"], "none")
     arguments = gguf_arguments(config, checkpoint)
     arguments["intermediate_dim"] *= 2
@@ -218,26 +214,22 @@ def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
             # Not stored: of the Gemma 2 models the one with 46 layers differs.
             "query_head_dim_normalize": arguments["num_layers"] != 46,
         }
-    config.check_all_read()
     return arguments
 
 
 FAMILY = Family(
     task=GemmaCausalLM,
     formats={
-        "transformers": StoredFormat(
-            architectures={
+        "transformers": transformers_format(
+            {
                 "gemma": "GemmaForCausalLM",
                 "gemma2": "Gemma2ForCausalLM",
                 "vaultgemma": "VaultGemmaForCausalLM",
             },
-            arguments=_transformers_arguments,
-            weights=_transformers_weights,
-            ignored=TRANSFORMERS_IGNORED,
+            _transformers_arguments,
+            _transformers_names,
         ),
-        "gguf": StoredFormat(
-            architectures=("gemma", "gemma2"), arguments=_gguf_arguments, weights=shifted_gguf_table
-        ),
+        "gguf": gguf_format(("gemma", "gemma2"), _gguf_arguments, shifted_names),
         "keras": keras_format(
             GemmaBackbone,
             block_names(_KERAS_BLOCK),

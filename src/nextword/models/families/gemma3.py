@@ -8,15 +8,13 @@ from nextword.layers import DecoderConfig, RotaryConfig, rotary_scaling
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
-from nextword.models.family import Family, StoredFormat
-from nextword.models.formats.decoder_tables import (
-    TRANSFORMERS_IGNORED,
-    TRANSFORMERS_NAMES,
-    TRANSFORMERS_NORMS_BEHIND,
-    decoder_table,
-    shifted_gguf_table,
+from nextword.models.family import Family
+from nextword.models.formats.gguf import (
+    gguf_arguments,
+    gguf_format,
+    gguf_sliding_layers,
+    shifted_names,
 )
-from nextword.models.formats.gguf import gguf_arguments, gguf_sliding_layers
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_blocks import (
     BLOCK_EINSUM,
@@ -25,10 +23,15 @@ from nextword.models.formats.keras_blocks import (
     block_names,
 )
 from nextword.models.formats.rotary import gguf_scaling, rotary_arguments_by_layer
-from nextword.models.formats.transformers import decoder_sizes, sliding_layers
+from nextword.models.formats.transformers import (
+    TRANSFORMERS_NAMES,
+    TRANSFORMERS_NORMS_BEHIND,
+    decoder_sizes,
+    sliding_layers,
+    transformers_format,
+)
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import ConfigReader, gguf_settings, transformers_settings
-from nextword.presets.weight_table import WeightTable
+from nextword.presets.config_reader import ConfigReader
 from nextword.tokenizers import SentencePieceTokenizer, Tokenizer
 
 
@@ -258,8 +261,7 @@ class Gemma3CausalLM(CausalLM):
         )
 
 
-def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = transformers_settings(checkpoint)
+def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = decoder_sizes(config) | {
         "image_size": None,
         "head_dim": config.integer("head_dim", 256),
@@ -283,19 +285,13 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     config.choice("tie_word_embeddings", [True], True)
     config.choice("use_bidirectional_attention", [False], False)
     config.skip("cache_implementation")
-    config.check_all_read()
     return arguments
-
-
-def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
-    return decoder_table(config, TRANSFORMERS_NAMES | TRANSFORMERS_NORMS_BEHIND)
 
 
 _KERAS_BLOCK = "gemma3_decoder_block"
 
 
-def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = gguf_settings(checkpoint)
+def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = gguf_arguments(config, checkpoint)
     del arguments["tie_word_embeddings"]
     num_layers = arguments["num_layers"]
@@ -312,22 +308,18 @@ def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
         "sliding_rope_max_wavelength": config.number("rope.freq_base_swa", 10000.0),
         "rope_scaling": gguf_scaling(config, checkpoint, arguments["head_dim"]),
     }
-    config.check_all_read()
     return arguments
 
 
 FAMILY = Family(
     task=Gemma3CausalLM,
     formats={
-        "transformers": StoredFormat(
-            architectures={"gemma3_text": "Gemma3ForCausalLM"},
-            arguments=_transformers_arguments,
-            weights=_transformers_weights,
-            ignored=TRANSFORMERS_IGNORED,
+        "transformers": transformers_format(
+            {"gemma3_text": "Gemma3ForCausalLM"},
+            _transformers_arguments,
+            TRANSFORMERS_NAMES | TRANSFORMERS_NORMS_BEHIND,
         ),
-        "gguf": StoredFormat(
-            architectures=("gemma3",), arguments=_gguf_arguments, weights=shifted_gguf_table
-        ),
+        "gguf": gguf_format(("gemma3",), _gguf_arguments, shifted_names),
         "keras": keras_format(
             Gemma3Backbone,
             block_names(_KERAS_BLOCK),

@@ -7,22 +7,22 @@ from nextword.layers import DecoderConfig, RotaryConfig, rotary_scaling
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
-from nextword.models.family import Family, StoredFormat
+from nextword.models.family import Family
 from nextword.models.formats.decoder_tables import (
-    GGUF_NAMES,
-    TRANSFORMERS_IGNORED,
-    TRANSFORMERS_NAMES,
-    decoder_table,
+    LayerNames,
     gate_and_intermediate,
     interleaved_rotary,
     query_key_value,
 )
-from nextword.models.formats.gguf import gguf_arguments, has_tensor
+from nextword.models.formats.gguf import GGUF_NAMES, gguf_arguments, gguf_format, has_tensor
 from nextword.models.formats.rotary import gguf_partial_rotary, rotary_arguments
-from nextword.models.formats.transformers import decoder_arguments
+from nextword.models.formats.transformers import (
+    TRANSFORMERS_NAMES,
+    decoder_arguments,
+    transformers_format,
+)
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import gguf_settings, transformers_settings
-from nextword.presets.weight_table import WeightTable
+from nextword.presets.config_reader import ConfigReader
 
 
 class GlmBackbone(Backbone):
@@ -92,8 +92,7 @@ _POST_NORMS = {
 }
 
 
-def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = transformers_settings(checkpoint)
+def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = decoder_arguments(config, context_length=131072, epsilon=1.5625e-7)
     arguments |= rotary_arguments(config, arguments["context_length"], default_fraction=0.5)
     arguments |= {
@@ -101,18 +100,16 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
         "use_post_norms": checkpoint.architecture == "glm4",
         "attention_bias": config.boolean("attention_bias", True),
     }
-    config.check_all_read()
     return arguments
 
 
-def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
     fused = gate_and_intermediate(config, "model.layers.{i}.mlp.gate_up_proj")
     names = {**TRANSFORMERS_NAMES, **_POST_NORMS, **fused}
-    return decoder_table(config, interleaved_rotary(config, names))
+    return interleaved_rotary(config, names)
 
 
-def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = gguf_settings(checkpoint)
+def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = gguf_arguments(config, checkpoint)
     arguments |= gguf_partial_rotary(config, checkpoint, arguments["head_dim"])
     is_fused = checkpoint.architecture == "chatglm"
@@ -123,28 +120,24 @@ def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
         "use_post_norms": not is_fused,
         "attention_bias": has_tensor(checkpoint, bias),
     }
-    config.check_all_read()
     return arguments
 
 
-def _gguf_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+def _gguf_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
     names = {**GGUF_NAMES, **gate_and_intermediate(config, "blk.{i}.ffn_up")}
     if checkpoint.architecture == "chatglm":
         names |= query_key_value(config, "blk.{i}.attn_qkv")
-    return decoder_table(config, interleaved_rotary(config, names))
+    return interleaved_rotary(config, names)
 
 
 FAMILY = Family(
     task=GlmCausalLM,
     formats={
-        "transformers": StoredFormat(
-            architectures={"glm": "GlmForCausalLM", "glm4": "Glm4ForCausalLM"},
-            arguments=_transformers_arguments,
-            weights=_transformers_weights,
-            ignored=TRANSFORMERS_IGNORED,
+        "transformers": transformers_format(
+            {"glm": "GlmForCausalLM", "glm4": "Glm4ForCausalLM"},
+            _transformers_arguments,
+            _transformers_names,
         ),
-        "gguf": StoredFormat(
-            architectures=("glm4", "chatglm"), arguments=_gguf_arguments, weights=_gguf_weights
-        ),
+        "gguf": gguf_format(("glm4", "chatglm"), _gguf_arguments, _gguf_names),
     },
 )

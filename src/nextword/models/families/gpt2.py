@@ -11,19 +11,14 @@ from nextword.layers import DecoderConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
-from nextword.models.family import Family, StoredFormat
-from nextword.models.formats.decoder_tables import decoder_table, fused_gguf_table, query_key_value
-from nextword.models.formats.gguf import layer_norm_arguments
-from nextword.models.formats.keras import (
-    TRANSFORMER_DECODER_NAMES,
-    KerasClasses,
-    keras_format,
-)
-from nextword.models.formats.transformers import decoder_prefix
+from nextword.models.family import Family
+from nextword.models.formats.decoder_tables import LayerNames, query_key_value
+from nextword.models.formats.gguf import fused_names, gguf_format, layer_norm_arguments
+from nextword.models.formats.keras import TRANSFORMER_DECODER_NAMES, KerasClasses, keras_format
+from nextword.models.formats.transformers import transformers_format
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import ConfigReader, gguf_settings, transformers_settings
+from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_layouts import GroupedHeads, Transposed
-from nextword.presets.weight_table import WeightTable
 from nextword.tokenizers import BytePairTokenizer
 
 
@@ -101,14 +96,14 @@ class GPT2CausalLM(CausalLM):
 
 
 TRANSFORMERS_NAMES = {
-    "token_embedding": "wte",
-    "position_embedding": "wpe",
-    "output_norm": "ln_f",
-    "self_attention_norm": "h.{i}.ln_1",
-    "self_attention/attention_output": "h.{i}.attn.c_proj",
-    "feed_forward_norm": "h.{i}.ln_2",
-    "feed_forward/intermediate": "h.{i}.mlp.c_fc",
-    "feed_forward/feed_forward_output": "h.{i}.mlp.c_proj",
+    "token_embedding": "transformer.wte",
+    "position_embedding": "transformer.wpe",
+    "output_norm": "transformer.ln_f",
+    "self_attention_norm": "transformer.h.{i}.ln_1",
+    "self_attention/attention_output": "transformer.h.{i}.attn.c_proj",
+    "feed_forward_norm": "transformer.h.{i}.ln_2",
+    "feed_forward/intermediate": "transformer.h.{i}.mlp.c_fc",
+    "feed_forward/feed_forward_output": "transformer.h.{i}.mlp.c_proj",
 }
 
 KERAS_NAMES = TRANSFORMER_DECODER_NAMES | {
@@ -117,7 +112,7 @@ KERAS_NAMES = TRANSFORMER_DECODER_NAMES | {
 }
 
 
-_NEO_ATTENTION = "h.{i}.attn.attention"
+_NEO_ATTENTION = "transformer.h.{i}.attn.attention"
 _NEO_NAMES = TRANSFORMERS_NAMES | {
     "self_attention/query": f"{_NEO_ATTENTION}.q_proj",
     "self_attention/key": f"{_NEO_ATTENTION}.k_proj",
@@ -165,8 +160,8 @@ def _own_arguments(config: ConfigReader) -> dict[str, Any]:
     }
 
 
-def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config, kind = transformers_settings(checkpoint), checkpoint.architecture
+def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
+    kind = checkpoint.architecture
     arguments = _neo_arguments(config) if kind == "gpt_neo" else _own_arguments(config)
     arguments |= {
         "vocabulary_size": config.integer("vocab_size"),
@@ -185,57 +180,48 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     # Other tasks' heads.
     config.skip("summary_activation", "summary_first_dropout", "summary_proj_to_labels")
     config.skip("summary_type", "summary_use_proj")
-    config.check_all_read()
     return arguments
 
 
-def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
-    prefix = decoder_prefix(checkpoint, "transformer.")
+def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
     if checkpoint.architecture == "gpt_neo":
-        return decoder_table(config, _NEO_NAMES, prefix=prefix)
+        return _NEO_NAMES
+    stored = "transformer.h.{i}.attn.c_attn"
     if checkpoint.architecture == "gpt_bigcode":
         is_shared = config.num_key_value_heads == 1
         by_heads = () if is_shared else (GroupedHeads(config.num_query_heads, config.head_dim),)
-        joined = query_key_value(config, "h.{i}.attn.c_attn", *by_heads)
-        return decoder_table(config, {**TRANSFORMERS_NAMES, **joined}, prefix=prefix)
-    fused = query_key_value(config, "h.{i}.attn.c_attn", Transposed())
+        return {**TRANSFORMERS_NAMES, **query_key_value(config, stored, *by_heads)}
     kernels = {
         path: (name, Transposed()) for path, name in TRANSFORMERS_NAMES.items() if "/" in path
     }
-    return decoder_table(config, {**TRANSFORMERS_NAMES, **kernels, **fused}, prefix=prefix)
+    return {**TRANSFORMERS_NAMES, **kernels, **query_key_value(config, stored, Transposed())}
 
 
-def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = gguf_settings(checkpoint)
+def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = layer_norm_arguments(config, checkpoint)
     arguments["max_sequence_length"] = config.integer("context_length")
-    config.check_all_read()
     return arguments
 
 
 FAMILY = Family(
     task=GPT2CausalLM,
     formats={
-        "transformers": StoredFormat(
-            architectures={
+        "transformers": transformers_format(
+            {
                 "gpt2": "GPT2LMHeadModel",
                 "gpt_bigcode": "GPTBigCodeForCausalLM",
                 "gpt_neo": "GPTNeoForCausalLM",
             },
-            arguments=_transformers_arguments,
-            weights=_transformers_weights,
+            _transformers_arguments,
+            _transformers_names,
+            prefix="transformer.",
             # Causal masks, and a copy of the tied embedding.
             ignored=(
                 r"(transformer\.)?h\.\d+\.attn\.(attention\.)?(masked_)?bias",
                 r"lm_head\.weight",
             ),
         ),
-        "gguf": StoredFormat(
-            architectures=("gpt2",),
-            arguments=_gguf_arguments,
-            weights=fused_gguf_table,
-            ignored=(r"output\.weight",),
-        ),
+        "gguf": gguf_format(("gpt2",), _gguf_arguments, fused_names, ignored=(r"output\.weight",)),
         "keras": keras_format(
             GPT2Backbone,
             KERAS_NAMES,

@@ -10,22 +10,16 @@ from nextword.layers import Activation, DecoderConfig, LinearScaling, RotaryConf
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
-from nextword.models.family import Family, StoredFormat
-from nextword.models.formats.decoder_tables import (
-    LayerNames,
-    decoder_table,
-    fused_gguf_table,
-    query_key_value,
-)
-from nextword.models.formats.gguf import layer_norm_arguments
+from nextword.models.family import Family
+from nextword.models.formats.decoder_tables import LayerNames, query_key_value
+from nextword.models.formats.gguf import fused_names, gguf_format, layer_norm_arguments
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_layers import LAYER_PATHS
 from nextword.models.formats.rotary import rotary_section
-from nextword.models.formats.transformers import activation, decoder_sizes
+from nextword.models.formats.transformers import activation, decoder_sizes, transformers_format
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import gguf_settings, transformers_settings
+from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_layouts import GroupedHeads, SplitHeads, Transposed
-from nextword.presets.weight_table import WeightTable
 from nextword.tokenizers import BytePairTokenizer
 
 
@@ -166,8 +160,7 @@ _PERSIMMON_NAMES = {
 }
 
 
-def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = transformers_settings(checkpoint)
+def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     sizes = decoder_sizes(config)
     num_heads = sizes.pop("num_query_heads")
     config.choice("num_key_value_heads", [num_heads], sizes.pop("num_key_value_heads"))
@@ -199,23 +192,21 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     # Other spellings of rates of dropout, another task's, and what every decoder is.
     config.skip("attention_probs_dropout_prob", "hidden_dropout_prob", "classifier_dropout")
     config.skip("is_decoder")
-    config.check_all_read()
     return arguments
 
 
-def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
     heads = GroupedHeads(config.num_key_value_heads, config.head_dim)
     if checkpoint.architecture == "persimmon":
         fused = query_key_value(config, "model.layers.{i}.self_attn.query_key_value", heads)
-        return decoder_table(config, {**_PERSIMMON_NAMES, **fused, "head": "lm_head"})
+        return {**_PERSIMMON_NAMES, **fused, "head": "lm_head"}
     fused = query_key_value(config, "gpt_neox.layers.{i}.attention.query_key_value", heads)
     # transformers 5 calls it otherwise than the versions before.
     head = "lm_head" if "lm_head.weight" in checkpoint.tensor_names() else "embed_out"
-    return decoder_table(config, {**TRANSFORMERS_NAMES, **fused, "head": head})
+    return {**TRANSFORMERS_NAMES, **fused, "head": head}
 
 
-def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = gguf_settings(checkpoint)
+def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = layer_norm_arguments(config, checkpoint)
     head_dim = arguments["hidden_dim"] // arguments["num_heads"]
     rotary_dim = config.integer("rope.dimension_count", head_dim, maximum=head_dim)
@@ -230,20 +221,19 @@ def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
         "tie_word_embeddings": "output.weight" not in checkpoint.tensor_names(),
     }
     config.choice("rope.scaling.type", ["none"], "none")
-    config.check_all_read()
     return arguments
 
 
 FAMILY = Family(
     task=GPTNeoXCausalLM,
     formats={
-        "transformers": StoredFormat(
-            architectures={
+        "transformers": transformers_format(
+            {
                 "gpt_neox": "GPTNeoXForCausalLM",
                 "persimmon": "PersimmonForCausalLM",
             },
-            arguments=_transformers_arguments,
-            weights=_transformers_weights,
+            _transformers_arguments,
+            _transformers_names,
             # Causal masks and frequencies, or a copy of the tied embedding.
             ignored=(
                 r"gpt_neox\.layers\.\d+\.attention\.((masked_)?bias|rotary_emb\.inv_freq)",
@@ -251,9 +241,7 @@ FAMILY = Family(
                 r"(embed_out|lm_head)\.weight",
             ),
         ),
-        "gguf": StoredFormat(
-            architectures=("gptneox",), arguments=_gguf_arguments, weights=fused_gguf_table
-        ),
+        "gguf": gguf_format(("gptneox",), _gguf_arguments, fused_names),
         "keras": keras_format(
             GPTNeoXBackbone,
             KERAS_NAMES,

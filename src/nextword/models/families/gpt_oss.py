@@ -7,23 +7,28 @@ from nextword.layers import DecoderConfig, ExpertsConfig, RotaryConfig, rotary_s
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
-from nextword.models.family import Family, StoredFormat
-from nextword.models.formats.decoder_tables import (
+from nextword.models.family import Family
+from nextword.models.formats.decoder_tables import LayerNames
+from nextword.models.formats.gguf import (
     GGUF_NAMES,
-    TRANSFORMERS_IGNORED,
-    TRANSFORMERS_NAMES,
-    LayerNames,
-    decoder_table,
+    gguf_arguments,
+    gguf_experts,
+    gguf_format,
+    gguf_sliding_layers,
 )
-from nextword.models.formats.gguf import gguf_arguments, gguf_experts, gguf_sliding_layers
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_layers import LAYER_PATHS
 from nextword.models.formats.rotary import gguf_scaling, rotary_arguments
-from nextword.models.formats.transformers import decoder_arguments, sliding_layers
+from nextword.models.formats.transformers import (
+    TRANSFORMERS_NAMES,
+    decoder_arguments,
+    sliding_layers,
+    transformers_format,
+)
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import gguf_settings, transformers_settings
+from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_layouts import AlternatingRows, Rows, Transposed
-from nextword.presets.weight_table import Stored, WeightTable
+from nextword.presets.weight_table import Stored
 from nextword.tokenizers import BytePairTokenizer
 
 
@@ -130,8 +135,7 @@ class GptOssCausalLM(CausalLM):
     preprocessor_cls = GptOssCausalLMPreprocessor
 
 
-def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = transformers_settings(checkpoint)
+def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = decoder_arguments(config, context_length=131072, epsilon=1e-5)
     num_layers = arguments["num_layers"]
     arguments |= rotary_arguments(config, arguments["context_length"], 150000.0)
@@ -152,11 +156,10 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     config.choice("experts_per_token", [arguments["top_k"]], arguments["top_k"])
     # What is added to the loss in training only, and a context that the scaling tells, too.
     config.skip("output_router_logits", "router_aux_loss_coef", "initial_context_length")
-    config.check_all_read()
     return arguments
 
 
-def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
     experts = "model.layers.{i}.mlp.experts"
     names: dict[str, Any] = TRANSFORMERS_NAMES | {
         "self_attention/sinks": Stored("model.layers.{i}.self_attn.sinks"),
@@ -166,7 +169,7 @@ def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> Weig
         f"{experts}.{name}"
         for name in ("gate_up_proj", "gate_up_proj_bias", "down_proj", "down_proj_bias")
     )
-    return decoder_table(config, names | _experts(config, *stored))
+    return names | _experts(config, *stored)
 
 
 def _experts(
@@ -213,8 +216,7 @@ def _keras_experts(config: DecoderConfig) -> LayerNames:
     return _experts(config, *(f"{_KERAS_EXPERTS}/vars/{number}" for number in range(4)))
 
 
-def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = gguf_settings(checkpoint)
+def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = gguf_arguments(config, checkpoint) | gguf_experts(config)
     scaling = gguf_scaling(config, checkpoint, arguments["head_dim"])
     if scaling is not None and scaling["kind"] == "yarn":
@@ -227,11 +229,10 @@ def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
         "tie_word_embeddings": False,
     }
     del arguments["moe_intermediate_dim"]
-    config.check_all_read()
     return arguments
 
 
-def _gguf_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+def _gguf_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
     names: dict[str, Any] = GGUF_NAMES | {
         "self_attention/sinks": Stored("blk.{i}.attn_sinks.weight"),
         "feed_forward_norm": "blk.{i}.post_attention_norm",
@@ -239,21 +240,16 @@ def _gguf_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
     for part in ("expert_gate", "expert_intermediate", "expert_output"):
         name = GGUF_NAMES[f"feed_forward/{part}"]
         names[f"feed_forward/{part}_bias"] = Stored(f"{name}.bias")
-    return decoder_table(config, names)
+    return names
 
 
 FAMILY = Family(
     task=GptOssCausalLM,
     formats={
-        "transformers": StoredFormat(
-            architectures={"gpt_oss": "GptOssForCausalLM"},
-            arguments=_transformers_arguments,
-            weights=_transformers_weights,
-            ignored=TRANSFORMERS_IGNORED,
+        "transformers": transformers_format(
+            {"gpt_oss": "GptOssForCausalLM"}, _transformers_arguments, _transformers_names
         ),
-        "gguf": StoredFormat(
-            architectures=("gpt-oss",), arguments=_gguf_arguments, weights=_gguf_weights
-        ),
+        "gguf": gguf_format(("gpt-oss",), _gguf_arguments, _gguf_names),
         "keras": keras_format(
             GptOssBackbone,
             _KERAS_NAMES,

@@ -7,17 +7,12 @@ from nextword.layers import Activation, DecoderConfig, RotaryConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
-from nextword.models.family import Family, StoredFormat
-from nextword.models.formats.decoder_tables import (
-    decoder_table,
-    interleaved_rotary,
-    query_key_value,
-)
-from nextword.models.formats.transformers import activation, spelled_integer
+from nextword.models.family import Family
+from nextword.models.formats.decoder_tables import LayerNames, interleaved_rotary, query_key_value
+from nextword.models.formats.transformers import activation, spelled_integer, transformers_format
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import transformers_settings
+from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_layouts import GroupedHeads
-from nextword.presets.weight_table import WeightTable
 
 
 class GPTJBackbone(Backbone):
@@ -105,8 +100,7 @@ _TRANSFORMERS_NAMES = {
 _CODEGEN_PARTS = 4
 
 
-def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = transformers_settings(checkpoint)
+def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     hidden_dim = spelled_integer(config, "n_embd", "hidden_size")
     num_heads = spelled_integer(config, "n_head", "num_attention_heads")
     head_dim = hidden_dim // num_heads
@@ -133,11 +127,10 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     # Another name of a size, other places of dropout, and settings of another task.
     config.skip("n_ctx", "embd_pdrop", "attn_pdrop", "summary_activation", "summary_first_dropout")
     config.skip("summary_proj_to_labels", "summary_type", "summary_use_proj", "tokenizer_class")
-    config.check_all_read()
     return arguments
 
 
-def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
     names: dict[str, Any] = dict(_TRANSFORMERS_NAMES)
     if checkpoint.architecture == "codegen":
         # In four parts, each of queries, values and keys.
@@ -145,16 +138,16 @@ def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> Weig
         fused = query_key_value(config, "transformer.h.{i}.attn.qkv_proj", layout)
         query, value, key = fused.values()
         names |= dict(zip(fused, (query, key, value), strict=True))
-    return decoder_table(config, interleaved_rotary(config, names))
+    return interleaved_rotary(config, names)
 
 
 FAMILY = Family(
     task=GPTJCausalLM,
     formats={
-        "transformers": StoredFormat(
-            architectures={"gptj": "GPTJForCausalLM", "codegen": "CodeGenForCausalLM"},
-            arguments=_transformers_arguments,
-            weights=_transformers_weights,
+        "transformers": transformers_format(
+            {"gptj": "GPTJForCausalLM", "codegen": "CodeGenForCausalLM"},
+            _transformers_arguments,
+            _transformers_names,
             # Causal masks, or a copy of the tied embedding.
             ignored=(r"transformer\.h\.\d+\.attn\.(masked_)?bias", r"lm_head\.weight"),
         ),

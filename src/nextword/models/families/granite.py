@@ -7,20 +7,18 @@ from nextword.layers import DecoderConfig, ExpertsConfig, RotaryConfig, rotary_s
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
-from nextword.models.family import Family, StoredFormat
-from nextword.models.formats.decoder_tables import (
-    TRANSFORMERS_IGNORED,
-    TRANSFORMERS_NAMES,
-    decoder_table,
-    interleaved_gguf_table,
-)
-from nextword.models.formats.gguf import gguf_arguments, has_tensor
+from nextword.models.family import Family
+from nextword.models.formats.decoder_tables import LayerNames
+from nextword.models.formats.gguf import gguf_arguments, gguf_format, has_tensor, interleaved_names
 from nextword.models.formats.rotary import GGUF_PAIR_FACTORS, gguf_scaling, rotary_arguments
-from nextword.models.formats.transformers import decoder_arguments
+from nextword.models.formats.transformers import (
+    TRANSFORMERS_NAMES,
+    decoder_arguments,
+    transformers_format,
+)
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import gguf_settings, transformers_settings
+from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_layouts import Rows
-from nextword.presets.weight_table import WeightTable
 
 
 class GraniteBackbone(Backbone):
@@ -106,8 +104,7 @@ class GraniteCausalLM(CausalLM):
     preprocessor_cls = GraniteCausalLMPreprocessor
 
 
-def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = transformers_settings(checkpoint)
+def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = decoder_arguments(config, context_length=2048)
     arguments["attention_bias"] = config.boolean("attention_bias", False)
     if checkpoint.architecture == "granite":
@@ -128,11 +125,10 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     ):
         arguments[key] = config.number(key, 1.0)
     arguments |= rotary_arguments(config, arguments["context_length"])
-    config.check_all_read()
     return arguments
 
 
-def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
     names: dict[str, Any] = dict(TRANSFORMERS_NAMES)
     if config.experts is not None:
         experts, shared = "model.layers.{i}.block_sparse_moe", "model.layers.{i}.shared_mlp"
@@ -150,11 +146,10 @@ def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> Weig
             ),
             "feed_forward/shared/feed_forward_output": f"{shared}.output_linear",
         }
-    return decoder_table(config, names)
+    return names
 
 
-def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = gguf_settings(checkpoint)
+def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = gguf_arguments(config, checkpoint)
     head_dim = arguments["head_dim"]
     arguments |= {
@@ -171,27 +166,25 @@ def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
         arguments["top_k"] = config.integer("expert_used_count")
         shared = config.integer("expert_shared_feed_forward_length", 0, minimum=0)
         arguments["shared_intermediate_dim"] = shared or None
-    config.check_all_read()
     return arguments
 
 
 FAMILY = Family(
     task=GraniteCausalLM,
     formats={
-        "transformers": StoredFormat(
-            architectures={
+        "transformers": transformers_format(
+            {
                 "granite": "GraniteForCausalLM",
                 "granitemoe": "GraniteMoeForCausalLM",
                 "granitemoeshared": "GraniteMoeSharedForCausalLM",
             },
-            arguments=_transformers_arguments,
-            weights=_transformers_weights,
-            ignored=TRANSFORMERS_IGNORED,
+            _transformers_arguments,
+            _transformers_names,
         ),
-        "gguf": StoredFormat(
-            architectures=("granite", "granitemoe"),
-            arguments=_gguf_arguments,
-            weights=interleaved_gguf_table,
+        "gguf": gguf_format(
+            ("granite", "granitemoe"),
+            _gguf_arguments,
+            interleaved_names,
             divides_logits=True,
             ignored=(GGUF_PAIR_FACTORS,),
         ),

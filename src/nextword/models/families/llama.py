@@ -6,31 +6,22 @@ Arcee, ERNIE 4.5, Helium, InternLM3, IQuest-Coder and Seed-OSS are among them.
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from nextword.layers import (
-    Activation,
-    DecoderConfig,
-    Llama3Scaling,
-    RotaryConfig,
-    rotary_scaling,
-)
+from nextword.layers import Activation, DecoderConfig, Llama3Scaling, RotaryConfig, rotary_scaling
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
-from nextword.models.family import Family, StoredFormat
-from nextword.models.formats.decoder_tables import (
-    TRANSFORMERS_IGNORED,
-    TRANSFORMERS_NAMES,
-    decoder_table,
-    interleaved_gguf_table,
-    interleaved_rotary,
-)
-from nextword.models.formats.gguf import gguf_arguments, has_experts
+from nextword.models.family import Family
+from nextword.models.formats.decoder_tables import LayerNames, interleaved_rotary
+from nextword.models.formats.gguf import gguf_arguments, gguf_format, has_experts, interleaved_names
 from nextword.models.formats.keras import KerasClasses, decoder_names, keras_format
 from nextword.models.formats.rotary import GGUF_PAIR_FACTORS, gguf_scaling, rotary_arguments
-from nextword.models.formats.transformers import decoder_arguments
+from nextword.models.formats.transformers import (
+    TRANSFORMERS_NAMES,
+    decoder_arguments,
+    transformers_format,
+)
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import ConfigReader, gguf_settings, transformers_settings
-from nextword.presets.weight_table import WeightTable
+from nextword.presets.config_reader import ConfigReader
 from nextword.tokenizers import BytePairTokenizer, SentencePieceTokenizer
 
 
@@ -153,8 +144,7 @@ _DEFAULTS = {
 _INTERLEAVED = ("ernie4_5", "helium")
 
 
-def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = transformers_settings(checkpoint)
+def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     kind = checkpoint.architecture
     epsilon, theta, head_dim = _DEFAULTS.get(kind, (1e-6, 1e4, None))
     arguments = decoder_arguments(
@@ -170,7 +160,6 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     config.skip("pretraining_tp")
     arguments |= rotary_arguments(config, arguments["context_length"], theta)
     arguments |= _own_scaling(arguments["rope_scaling"] or {})
-    config.check_all_read()
     return arguments
 
 
@@ -203,10 +192,9 @@ def _own_arguments(config: ConfigReader, kind: str) -> dict[str, Any]:
     return arguments
 
 
-def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
     is_interleaved = checkpoint.architecture in _INTERLEAVED
-    names = interleaved_rotary(config, TRANSFORMERS_NAMES) if is_interleaved else TRANSFORMERS_NAMES
-    return decoder_table(config, names)
+    return interleaved_rotary(config, TRANSFORMERS_NAMES) if is_interleaved else TRANSFORMERS_NAMES
 
 
 def _own_scaling(scaling: Mapping[str, Any]) -> dict[str, Any]:
@@ -224,21 +212,19 @@ def _own_scaling(scaling: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = gguf_settings(checkpoint)
+def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = gguf_arguments(config, checkpoint)
     scaling = gguf_scaling(config, checkpoint, arguments["head_dim"])
     arguments |= {"rope_scaling": scaling} | _own_scaling(scaling or {})
     arguments["attention_bias"] = "blk.0.attn_q.bias" in checkpoint.tensor_names()
-    config.check_all_read()
     return arguments
 
 
 FAMILY = Family(
     task=LlamaCausalLM,
     formats={
-        "transformers": StoredFormat(
-            architectures={
+        "transformers": transformers_format(
+            {
                 "llama": "LlamaForCausalLM",
                 "arcee": "ArceeForCausalLM",
                 "ernie4_5": "Ernie4_5ForCausalLM",
@@ -247,15 +233,14 @@ FAMILY = Family(
                 "seed_oss": "SeedOssForCausalLM",
                 "helium": "HeliumForCausalLM",
             },
-            arguments=_transformers_arguments,
-            weights=_transformers_weights,
-            ignored=TRANSFORMERS_IGNORED,
+            _transformers_arguments,
+            _transformers_names,
         ),
-        "gguf": StoredFormat(
-            architectures=("llama",),
+        "gguf": gguf_format(
+            ("llama",),
+            _gguf_arguments,
+            interleaved_names,
             holds=lambda checkpoint: not has_experts(checkpoint),
-            arguments=_gguf_arguments,
-            weights=interleaved_gguf_table,
             ignored=(GGUF_PAIR_FACTORS,),
         ),
         "keras": keras_format(

@@ -9,13 +9,16 @@ from nextword.layers import DecoderConfig, RotaryConfig, rotary_scaling
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
-from nextword.models.family import Family, StoredFormat
-from nextword.models.formats.decoder_tables import TRANSFORMERS_IGNORED, transformers_table
+from nextword.models.family import Family
 from nextword.models.formats.keras import KerasClasses, decoder_names, keras_format
 from nextword.models.formats.rotary import factored, rotary_arguments
-from nextword.models.formats.transformers import decoder_arguments, sliding_layers
+from nextword.models.formats.transformers import (
+    decoder_arguments,
+    sliding_layers,
+    transformers_format,
+)
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import transformers_settings
+from nextword.presets.config_reader import ConfigReader
 from nextword.tokenizers import BytePairTokenizer, SentencePieceTokenizer
 from nextword.tokenizers.pre_tokenizers import split_rules
 
@@ -117,8 +120,7 @@ class MistralCausalLM(CausalLM):
     preprocessor_cls = MistralCausalLMPreprocessor
 
 
-def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = transformers_settings(checkpoint)
+def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = decoder_arguments(config, context_length=131072)
     arguments |= rotary_arguments(config, arguments["context_length"])
     arguments |= factored(arguments["rope_scaling"])
@@ -127,7 +129,6 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     arguments["sliding_window"] = config.integer("sliding_window", default_window)
     if checkpoint.architecture == "ministral":
         arguments["sliding_layers"] = sliding_layers(config, arguments["num_layers"])
-    config.check_all_read()
     return arguments
 
 
@@ -135,11 +136,9 @@ FAMILY = Family(
     task=MistralCausalLM,
     written_as={"gguf": "llama"},
     formats={
-        "transformers": StoredFormat(
-            architectures={"mistral": "MistralForCausalLM", "ministral": "MinistralForCausalLM"},
-            arguments=_transformers_arguments,
-            weights=transformers_table,
-            ignored=TRANSFORMERS_IGNORED,
+        "transformers": transformers_format(
+            {"mistral": "MistralForCausalLM", "ministral": "MinistralForCausalLM"},
+            _transformers_arguments,
         ),
         "keras": keras_format(
             MistralBackbone,

@@ -7,14 +7,8 @@ from nextword.layers import DecoderConfig, ExpertsConfig, RotaryConfig, rotary_s
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
-from nextword.models.family import Family, StoredFormat
-from nextword.models.formats.decoder_tables import (
-    TRANSFORMERS_IGNORED,
-    TRANSFORMERS_NAMES,
-    decoder_table,
-    interleaved_gguf_table,
-)
-from nextword.models.formats.gguf import gguf_arguments, has_experts
+from nextword.models.family import Family
+from nextword.models.formats.gguf import gguf_arguments, gguf_format, has_experts, interleaved_names
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_layers import LAYER_PATHS
 from nextword.models.formats.rotary import (
@@ -23,10 +17,13 @@ from nextword.models.formats.rotary import (
     gguf_scaling,
     rotary_arguments,
 )
-from nextword.models.formats.transformers import decoder_arguments
+from nextword.models.formats.transformers import (
+    TRANSFORMERS_NAMES,
+    decoder_arguments,
+    transformers_format,
+)
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import gguf_settings, transformers_settings
-from nextword.presets.weight_table import WeightTable
+from nextword.presets.config_reader import ConfigReader
 from nextword.tokenizers import SentencePieceTokenizer
 
 
@@ -145,8 +142,7 @@ _KERAS_PATHS = {
 }
 
 
-def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = transformers_settings(checkpoint)
+def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = decoder_arguments(config, context_length=131072, epsilon=1e-5)
     arguments |= rotary_arguments(config, arguments["context_length"], 1e6)
     arguments |= factored(arguments["rope_scaling"]) | {
@@ -156,40 +152,30 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     }
     # What is added to the loss, or to the router, in training only.
     config.skip("output_router_logits", "router_aux_loss_coef", "router_jitter_noise")
-    config.check_all_read()
     return arguments
 
 
-def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
-    return decoder_table(config, _TRANSFORMERS_NAMES)
-
-
-def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = gguf_settings(checkpoint)
+def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = gguf_arguments(config, checkpoint)
     arguments |= factored(gguf_scaling(config, checkpoint, arguments["head_dim"])) | {
         "num_experts": config.integer("expert_count"),
         "top_k": config.integer("expert_used_count"),
         "sliding_window": None,
     }
-    config.check_all_read()
     return arguments
 
 
 FAMILY = Family(
     task=MixtralCausalLM,
     formats={
-        "transformers": StoredFormat(
-            architectures={"mixtral": "MixtralForCausalLM"},
-            arguments=_transformers_arguments,
-            weights=_transformers_weights,
-            ignored=TRANSFORMERS_IGNORED,
+        "transformers": transformers_format(
+            {"mixtral": "MixtralForCausalLM"}, _transformers_arguments, _TRANSFORMERS_NAMES
         ),
-        "gguf": StoredFormat(
-            architectures=("llama",),
+        "gguf": gguf_format(
+            ("llama",),
+            _gguf_arguments,
+            interleaved_names,
             holds=has_experts,
-            arguments=_gguf_arguments,
-            weights=interleaved_gguf_table,
             ignored=(GGUF_PAIR_FACTORS,),
         ),
         "keras": keras_format(

@@ -11,21 +11,21 @@ from nextword.layers import DecoderConfig, ExpertsConfig, RotaryConfig, rotary_s
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
-from nextword.models.family import Family, StoredFormat
-from nextword.models.formats.decoder_tables import (
+from nextword.models.family import Family
+from nextword.models.formats.decoder_tables import LayerNames
+from nextword.models.formats.gguf import gguf_arguments, gguf_format, gguf_sliding_layers
+from nextword.models.formats.rotary import gguf_scaling, rotary_arguments, rotary_arguments_by_layer
+from nextword.models.formats.transformers import (
     TRANSFORMERS_EXPERTS,
-    TRANSFORMERS_IGNORED,
     TRANSFORMERS_NAMES,
     TRANSFORMERS_NORMS_BEHIND,
-    decoder_table,
-    gguf_table,
+    decoder_arguments,
+    sliding_layers,
+    spelled_integer,
+    transformers_format,
 )
-from nextword.models.formats.gguf import gguf_arguments, gguf_sliding_layers
-from nextword.models.formats.rotary import gguf_scaling, rotary_arguments, rotary_arguments_by_layer
-from nextword.models.formats.transformers import decoder_arguments, sliding_layers, spelled_integer
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import ConfigReader, gguf_settings, transformers_settings
-from nextword.presets.weight_table import WeightTable
+from nextword.presets.config_reader import ConfigReader
 
 
 class Olmo2Backbone(Backbone):
@@ -116,8 +116,7 @@ class Olmo2CausalLM(CausalLM):
     preprocessor_cls = Olmo2CausalLMPreprocessor
 
 
-def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = transformers_settings(checkpoint)
+def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     kind = checkpoint.architecture
     arguments = decoder_arguments(
         config, context_length=2048, epsilon=1e-6 if kind == "flex_olmo" else 1e-5
@@ -145,7 +144,6 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
         arguments["sliding_layers"] = sliding_layers(config, num_layers) or [
             layer % 4 != 3 for layer in range(num_layers)
         ]
-    config.check_all_read()
     return arguments
 
 
@@ -168,14 +166,13 @@ def _exaone_arguments(
     }
 
 
-def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
     is_before = config.norm_placement == "pre"
     norms = {} if is_before else TRANSFORMERS_NORMS_BEHIND
-    return decoder_table(config, TRANSFORMERS_NAMES | TRANSFORMERS_EXPERTS | norms)
+    return TRANSFORMERS_NAMES | TRANSFORMERS_EXPERTS | norms
 
 
-def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = gguf_settings(checkpoint)
+def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = gguf_arguments(config, checkpoint)
     arguments |= {
         "rope_scaling": gguf_scaling(config, checkpoint, arguments.pop("head_dim")),
@@ -184,27 +181,23 @@ def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
         "sliding_layers": gguf_sliding_layers(config, arguments["num_layers"], 4),
         "tie_word_embeddings": False,
     }
-    config.check_all_read()
     return arguments
 
 
 FAMILY = Family(
     task=Olmo2CausalLM,
     formats={
-        "transformers": StoredFormat(
-            architectures={
+        "transformers": transformers_format(
+            {
                 "olmo2": "Olmo2ForCausalLM",
                 "olmo3": "Olmo3ForCausalLM",
                 "olmoe": "OlmoeForCausalLM",
                 "flex_olmo": "FlexOlmoForCausalLM",
                 "exaone4": "Exaone4ForCausalLM",
             },
-            arguments=_transformers_arguments,
-            weights=_transformers_weights,
-            ignored=TRANSFORMERS_IGNORED,
+            _transformers_arguments,
+            _transformers_names,
         ),
-        "gguf": StoredFormat(
-            architectures=("olmo2",), arguments=_gguf_arguments, weights=gguf_table
-        ),
+        "gguf": gguf_format(("olmo2",), _gguf_arguments),
     },
 )

@@ -7,19 +7,14 @@ from nextword.layers import Activation, DecoderConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
-from nextword.models.family import Family, StoredFormat
-from nextword.models.formats.decoder_tables import LayerNames, decoder_table
-from nextword.models.formats.keras import (
-    TRANSFORMER_DECODER_NAMES,
-    KerasClasses,
-    keras_format,
-)
+from nextword.models.family import Family
+from nextword.models.formats.decoder_tables import LayerNames
+from nextword.models.formats.keras import TRANSFORMER_DECODER_NAMES, KerasClasses, keras_format
 from nextword.models.formats.keras_layers import LAYER_PATHS
-from nextword.models.formats.transformers import activation, decoder_prefix, decoder_sizes
+from nextword.models.formats.transformers import activation, decoder_sizes, transformers_format
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import ConfigReader, transformers_settings
+from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_layouts import UnusedRows
-from nextword.presets.weight_table import WeightTable
 from nextword.tokenizers import BytePairTokenizer
 
 
@@ -91,18 +86,18 @@ class OPTCausalLM(CausalLM):
 
 
 TRANSFORMERS_NAMES: LayerNames = {
-    "token_embedding": "decoder.embed_tokens",
+    "token_embedding": "model.decoder.embed_tokens",
     # The first token has the third row.
-    "position_embedding": ("decoder.embed_positions", UnusedRows(2)),
-    "output_norm": "decoder.final_layer_norm",
-    "self_attention_norm": "decoder.layers.{i}.self_attn_layer_norm",
-    "self_attention/query": "decoder.layers.{i}.self_attn.q_proj",
-    "self_attention/key": "decoder.layers.{i}.self_attn.k_proj",
-    "self_attention/value": "decoder.layers.{i}.self_attn.v_proj",
-    "self_attention/attention_output": "decoder.layers.{i}.self_attn.out_proj",
-    "feed_forward_norm": "decoder.layers.{i}.final_layer_norm",
-    "feed_forward/intermediate": "decoder.layers.{i}.fc1",
-    "feed_forward/feed_forward_output": "decoder.layers.{i}.fc2",
+    "position_embedding": ("model.decoder.embed_positions", UnusedRows(2)),
+    "output_norm": "model.decoder.final_layer_norm",
+    "self_attention_norm": "model.decoder.layers.{i}.self_attn_layer_norm",
+    "self_attention/query": "model.decoder.layers.{i}.self_attn.q_proj",
+    "self_attention/key": "model.decoder.layers.{i}.self_attn.k_proj",
+    "self_attention/value": "model.decoder.layers.{i}.self_attn.v_proj",
+    "self_attention/attention_output": "model.decoder.layers.{i}.self_attn.out_proj",
+    "feed_forward_norm": "model.decoder.layers.{i}.final_layer_norm",
+    "feed_forward/intermediate": "model.decoder.layers.{i}.fc1",
+    "feed_forward/feed_forward_output": "model.decoder.layers.{i}.fc2",
 }
 
 _KERAS_EMBEDDING = "layers/token_and_position_embedding"
@@ -118,7 +113,7 @@ _BIOGPT_NAMES: LayerNames = {
     "token_embedding": "biogpt.embed_tokens",
     "position_embedding": ("biogpt.embed_positions", UnusedRows(2)),
     **{
-        path: place.replace("decoder.", "biogpt.")
+        path: place.replace("model.decoder.", "biogpt.")
         for path, place in TRANSFORMERS_NAMES.items()
         if isinstance(place, str) and "{i}" in place
     },
@@ -139,12 +134,10 @@ def _biogpt_arguments(config: ConfigReader) -> dict[str, Any]:
     config.choice("tie_word_embeddings", [True], True)
     # Only training looks at these; and the norms have an epsilon that is not this one.
     config.skip("activation_dropout", "attention_probs_dropout_prob", "layerdrop", "layer_norm_eps")
-    config.check_all_read()
     return arguments
 
 
-def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = transformers_settings(checkpoint)
+def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     if checkpoint.architecture == "biogpt":
         return _biogpt_arguments(config)
     hidden_dim = config.integer("hidden_size")
@@ -165,24 +158,23 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     config.choice("_remove_final_layer_norm", [False], False)
     # Only training looks at these.
     config.skip("activation_dropout", "init_std", "layerdrop", "prefix")
-    config.check_all_read()
     return arguments
 
 
-def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
     if checkpoint.architecture == "biogpt":
-        return decoder_table(config, _BIOGPT_NAMES)
-    prefix = decoder_prefix(checkpoint, "model.")
-    return decoder_table(config, TRANSFORMERS_NAMES, prefix=prefix)
+        return _BIOGPT_NAMES
+    return TRANSFORMERS_NAMES
 
 
 FAMILY = Family(
     task=OPTCausalLM,
     formats={
-        "transformers": StoredFormat(
-            architectures={"opt": "OPTForCausalLM", "biogpt": "BioGptForCausalLM"},
-            arguments=_transformers_arguments,
-            weights=_transformers_weights,
+        "transformers": transformers_format(
+            {"opt": "OPTForCausalLM", "biogpt": "BioGptForCausalLM"},
+            _transformers_arguments,
+            _transformers_names,
+            prefix="model.",
             ignored=(r"lm_head\.weight", r"output_projection\.weight"),
         ),
         "keras": keras_format(

@@ -7,20 +7,24 @@ from nextword.layers import Activation, DecoderConfig, RotaryConfig, rotary_scal
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
-from nextword.models.family import Family, StoredFormat
-from nextword.models.formats.decoder_tables import (
-    TRANSFORMERS_IGNORED,
-    TRANSFORMERS_NAMES,
-    decoder_table,
-    fused_gguf_table,
-    gguf_table,
+from nextword.models.family import Family
+from nextword.models.formats.decoder_tables import LayerNames
+from nextword.models.formats.gguf import (
+    GGUF_NAMES,
+    fused_names,
+    gguf_arguments,
+    gguf_format,
+    has_tensor,
 )
-from nextword.models.formats.gguf import gguf_arguments, has_tensor
 from nextword.models.formats.rotary import gguf_partial_rotary, rotary_arguments
-from nextword.models.formats.transformers import activation, decoder_sizes
+from nextword.models.formats.transformers import (
+    TRANSFORMERS_NAMES,
+    activation,
+    decoder_sizes,
+    transformers_format,
+)
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import gguf_settings, transformers_settings
-from nextword.presets.weight_table import WeightTable
+from nextword.presets.config_reader import ConfigReader
 
 
 class PhiBackbone(Backbone):
@@ -96,8 +100,7 @@ _TRANSFORMERS_NAMES = TRANSFORMERS_NAMES | {
 }
 
 
-def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = transformers_settings(checkpoint)
+def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = decoder_sizes(config) | {
         "layer_norm_epsilon": config.number("layer_norm_eps", 1e-5),
         "use_query_key_norm": config.boolean("qk_layernorm", False),
@@ -108,39 +111,27 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     }
     arguments |= rotary_arguments(config, arguments["context_length"], default_fraction=0.5)
     config.skip("embd_pdrop")  # the dropout of the embedding
-    config.check_all_read()
     return arguments
 
 
-def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
-    return decoder_table(config, _TRANSFORMERS_NAMES)
-
-
-def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = gguf_settings(checkpoint)
+def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = gguf_arguments(config, checkpoint, norm="layer")
     arguments |= gguf_partial_rotary(config, checkpoint, arguments.pop("head_dim"))
     arguments["tie_word_embeddings"] = False
-    config.check_all_read()
     return arguments
 
 
-def _gguf_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+def _gguf_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
     is_fused = has_tensor(checkpoint, "blk.0.attn_qkv.weight")
-    return (fused_gguf_table if is_fused else gguf_table)(checkpoint, config)
+    return fused_names(checkpoint, config) if is_fused else GGUF_NAMES
 
 
 FAMILY = Family(
     task=PhiCausalLM,
     formats={
-        "transformers": StoredFormat(
-            architectures={"phi": "PhiForCausalLM"},
-            arguments=_transformers_arguments,
-            weights=_transformers_weights,
-            ignored=TRANSFORMERS_IGNORED,
+        "transformers": transformers_format(
+            {"phi": "PhiForCausalLM"}, _transformers_arguments, _TRANSFORMERS_NAMES
         ),
-        "gguf": StoredFormat(
-            architectures=("phi2",), arguments=_gguf_arguments, weights=_gguf_weights
-        ),
+        "gguf": gguf_format(("phi2",), _gguf_arguments, _gguf_names),
     },
 )

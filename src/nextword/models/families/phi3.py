@@ -7,16 +7,13 @@ from nextword.layers import DecoderConfig, LongRopeScaling, RotaryConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
-from nextword.models.family import Family, StoredFormat
+from nextword.models.family import Family
 from nextword.models.formats.decoder_tables import (
-    GGUF_NAMES,
-    TRANSFORMERS_IGNORED,
-    TRANSFORMERS_NAMES,
-    decoder_table,
+    LayerNames,
     gate_and_intermediate,
     query_key_value,
 )
-from nextword.models.formats.gguf import gguf_arguments
+from nextword.models.formats.gguf import GGUF_NAMES, gguf_arguments, gguf_format
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_layers import LAYER_PATHS
 from nextword.models.formats.rotary import (
@@ -25,14 +22,13 @@ from nextword.models.formats.rotary import (
     rotary_section,
     scaling_settings,
 )
-from nextword.models.formats.transformers import decoder_arguments
-from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import (
-    ConfigReader,
-    gguf_settings,
-    transformers_settings,
+from nextword.models.formats.transformers import (
+    TRANSFORMERS_NAMES,
+    decoder_arguments,
+    transformers_format,
 )
-from nextword.presets.weight_table import WeightTable
+from nextword.presets.checkpoint import Checkpoint
+from nextword.presets.config_reader import ConfigReader
 from nextword.tokenizers import SentencePieceTokenizer
 
 
@@ -144,8 +140,7 @@ _KERAS_PATHS = {
 }
 
 
-def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = transformers_settings(checkpoint)
+def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = decoder_arguments(config, context_length=4096, epsilon=1e-5)
     arguments["max_sequence_length"] = arguments.pop("context_length")
     arguments["dropout"] = config.fraction("resid_pdrop", 0.0)
@@ -154,7 +149,6 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     for key in ("attention_bias", "mlp_bias", "lm_head_bias"):
         config.choice(key, [False], False)
     config.skip("embd_pdrop")  # the dropout of the embedding
-    config.check_all_read()
     return arguments
 
 
@@ -182,17 +176,15 @@ def _rotary_arguments(config: ConfigReader, context_length: int) -> dict[str, An
     }
 
 
-def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
-    names = {
+def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
+    return {
         **TRANSFORMERS_NAMES,
         **query_key_value(config, "model.layers.{i}.self_attn.qkv_proj"),
         **gate_and_intermediate(config, "model.layers.{i}.mlp.gate_up_proj"),
     }
-    return decoder_table(config, names)
 
 
-def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = gguf_settings(checkpoint)
+def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = gguf_arguments(config, checkpoint)
     arguments["max_sequence_length"] = arguments.pop("context_length")
     head_dim = arguments["head_dim"]
@@ -210,32 +202,27 @@ def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
             "rope_scaling_long_factor": checkpoint.tensor(GGUF_LONG_FACTORS).tolist(),
             "rope_attention_factor": magnitude,
         }
-    config.check_all_read()
     return arguments
 
 
-def _gguf_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
-    names = {
+def _gguf_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
+    return {
         **GGUF_NAMES,
         **query_key_value(config, "blk.{i}.attn_qkv"),
         **gate_and_intermediate(config, "blk.{i}.ffn_up"),
     }
-    return decoder_table(config, names)
 
 
 FAMILY = Family(
     task=Phi3CausalLM,
     formats={
-        "transformers": StoredFormat(
-            architectures={"phi3": "Phi3ForCausalLM"},
-            arguments=_transformers_arguments,
-            weights=_transformers_weights,
-            ignored=TRANSFORMERS_IGNORED,
+        "transformers": transformers_format(
+            {"phi3": "Phi3ForCausalLM"}, _transformers_arguments, _transformers_names
         ),
-        "gguf": StoredFormat(
-            architectures=("phi3",),
-            arguments=_gguf_arguments,
-            weights=_gguf_weights,
+        "gguf": gguf_format(
+            ("phi3",),
+            _gguf_arguments,
+            _gguf_names,
             ignored=(GGUF_SHORT_FACTORS, GGUF_LONG_FACTORS),
         ),
         "keras": keras_format(

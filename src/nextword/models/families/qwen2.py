@@ -7,21 +7,17 @@ from nextword.layers import DecoderConfig, RotaryConfig, rotary_scaling
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
-from nextword.models.family import Family, StoredFormat
-from nextword.models.formats.decoder_tables import (
-    TRANSFORMERS_IGNORED,
-    gguf_table,
-    transformers_table,
-)
-from nextword.models.formats.gguf import gguf_arguments
+from nextword.models.family import Family
+from nextword.models.formats.gguf import gguf_arguments, gguf_format
 from nextword.models.formats.keras import KerasClasses, decoder_names, keras_format
 from nextword.models.formats.rotary import factored, gguf_scaling, rotary_arguments
 from nextword.models.formats.transformers import (
     decoder_arguments,
     optional_sliding_window,
+    transformers_format,
 )
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import gguf_settings, transformers_settings
+from nextword.presets.config_reader import ConfigReader
 from nextword.tokenizers import BytePairTokenizer
 
 
@@ -89,8 +85,7 @@ class QwenCausalLM(CausalLM):
     preprocessor_cls = QwenCausalLMPreprocessor
 
 
-def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = transformers_settings(checkpoint)
+def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = decoder_arguments(config, context_length=32768)
     arguments |= rotary_arguments(config, arguments["context_length"])
     arguments |= factored(arguments["rope_scaling"])
@@ -98,30 +93,20 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     arguments["use_sliding_window_attention"] = arguments["sliding_window_size"] is not None
     # Positions of images, which this model does not see.
     config.choice("use_mrope", [False], False)
-    config.check_all_read()
     return arguments
 
 
-def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = gguf_settings(checkpoint)
+def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = gguf_arguments(config, checkpoint)
     arguments |= factored(gguf_scaling(config, checkpoint, arguments["head_dim"]))
-    config.check_all_read()
     return arguments
 
 
 FAMILY = Family(
     task=QwenCausalLM,
     formats={
-        "transformers": StoredFormat(
-            architectures={"qwen2": "Qwen2ForCausalLM"},
-            arguments=_transformers_arguments,
-            weights=transformers_table,
-            ignored=TRANSFORMERS_IGNORED,
-        ),
-        "gguf": StoredFormat(
-            architectures=("qwen2",), arguments=_gguf_arguments, weights=gguf_table
-        ),
+        "transformers": transformers_format({"qwen2": "Qwen2ForCausalLM"}, _transformers_arguments),
+        "gguf": gguf_format(("qwen2",), _gguf_arguments),
         "keras": keras_format(
             QwenBackbone,
             decoder_names("qwen_transformer_decoder", "qwen_layer_norm"),

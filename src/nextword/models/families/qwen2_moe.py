@@ -13,26 +13,21 @@ from nextword.layers import (
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
-from nextword.models.family import Family, StoredFormat
-from nextword.models.formats.decoder_tables import (
-    TRANSFORMERS_EXPERTS,
-    TRANSFORMERS_IGNORED,
-    TRANSFORMERS_NAMES,
-    decoder_table,
-    gguf_table,
-)
-from nextword.models.formats.gguf import gguf_arguments, gguf_experts, has_tensor
+from nextword.models.family import Family
+from nextword.models.formats.gguf import gguf_arguments, gguf_experts, gguf_format, has_tensor
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_experts import bank_layouts, network_names, network_paths
 from nextword.models.formats.rotary import factored, gguf_scaling, rotary_arguments
 from nextword.models.formats.transformers import (
+    TRANSFORMERS_EXPERTS,
+    TRANSFORMERS_NAMES,
     decoder_arguments,
     mixture_arguments,
     optional_sliding_window,
+    transformers_format,
 )
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import gguf_settings, transformers_settings
-from nextword.presets.weight_table import WeightTable
+from nextword.presets.config_reader import ConfigReader
 from nextword.tokenizers import BytePairTokenizer
 
 
@@ -162,8 +157,7 @@ _KERAS_NAMES = {
 }
 
 
-def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = transformers_settings(checkpoint)
+def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = decoder_arguments(config, context_length=32768)
     num_layers = arguments["num_layers"]
     arguments |= rotary_arguments(config, arguments["context_length"])
@@ -176,16 +170,10 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     arguments["shared_expert_intermediate_dim"] = config.integer(
         "shared_expert_intermediate_size", 5632
     )
-    config.check_all_read()
     return arguments
 
 
-def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
-    return decoder_table(config, _TRANSFORMERS_NAMES)
-
-
-def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = gguf_settings(checkpoint)
+def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = gguf_arguments(config, checkpoint) | gguf_experts(config)
     arguments |= factored(gguf_scaling(config, checkpoint, arguments.pop("head_dim"))) | {
         "shared_expert_intermediate_dim": config.integer(
@@ -194,22 +182,16 @@ def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
         "attention_bias": has_tensor(checkpoint, "blk.0.attn_q.bias"),
         "tie_word_embeddings": False,
     }
-    config.check_all_read()
     return arguments
 
 
 FAMILY = Family(
     task=QwenMoeCausalLM,
     formats={
-        "transformers": StoredFormat(
-            architectures={"qwen2_moe": "Qwen2MoeForCausalLM"},
-            arguments=_transformers_arguments,
-            weights=_transformers_weights,
-            ignored=TRANSFORMERS_IGNORED,
+        "transformers": transformers_format(
+            {"qwen2_moe": "Qwen2MoeForCausalLM"}, _transformers_arguments, _TRANSFORMERS_NAMES
         ),
-        "gguf": StoredFormat(
-            architectures=("qwen2moe",), arguments=_gguf_arguments, weights=gguf_table
-        ),
+        "gguf": gguf_format(("qwen2moe",), _gguf_arguments),
         "keras": keras_format(
             QwenMoeBackbone,
             _KERAS_NAMES,

@@ -13,26 +13,21 @@ from nextword.layers import (
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
-from nextword.models.family import Family, StoredFormat
-from nextword.models.formats.decoder_tables import (
-    TRANSFORMERS_EXPERTS,
-    TRANSFORMERS_IGNORED,
-    TRANSFORMERS_NAMES,
-    decoder_table,
-    gguf_table,
-)
-from nextword.models.formats.gguf import gguf_arguments, gguf_experts
+from nextword.models.family import Family
+from nextword.models.formats.gguf import gguf_arguments, gguf_experts, gguf_format
 from nextword.models.formats.keras import KerasClasses, decoder_names, keras_format
 from nextword.models.formats.keras_experts import bank_layouts, network_names, network_paths
 from nextword.models.formats.rotary import factored, gguf_scaling, rotary_arguments
 from nextword.models.formats.transformers import (
+    TRANSFORMERS_EXPERTS,
+    TRANSFORMERS_NAMES,
     decoder_arguments,
     mixture_arguments,
     spelled_integer,
+    transformers_format,
 )
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import gguf_settings, transformers_settings
-from nextword.presets.weight_table import WeightTable
+from nextword.presets.config_reader import ConfigReader
 from nextword.tokenizers import BytePairTokenizer
 
 
@@ -130,8 +125,7 @@ _KERAS_NAMES = {
 }
 
 
-def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = transformers_settings(checkpoint)
+def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = decoder_arguments(config, context_length=32768)
     arguments |= rotary_arguments(config, arguments["context_length"])
     arguments |= factored(arguments["rope_scaling"])
@@ -144,38 +138,28 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     window = config.integer("sliding_window", 4096)
     arguments["sliding_window_size"] = window if is_windowed else None
     config.skip("max_window_layers")  # all layers have the window, or none
-    config.check_all_read()
     return arguments
 
 
-def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
-    return decoder_table(config, TRANSFORMERS_NAMES | TRANSFORMERS_EXPERTS)
-
-
-def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = gguf_settings(checkpoint)
+def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = gguf_arguments(config, checkpoint) | gguf_experts(config)
     arguments |= factored(gguf_scaling(config, checkpoint, arguments["head_dim"])) | {
         # Not stored; what the published models have.
         "norm_top_k_prob": True,
         "sliding_window_size": None,
     }
-    config.check_all_read()
     return arguments
 
 
 FAMILY = Family(
     task=Qwen3MoeCausalLM,
     formats={
-        "transformers": StoredFormat(
-            architectures={"qwen3_moe": "Qwen3MoeForCausalLM"},
-            arguments=_transformers_arguments,
-            weights=_transformers_weights,
-            ignored=TRANSFORMERS_IGNORED,
+        "transformers": transformers_format(
+            {"qwen3_moe": "Qwen3MoeForCausalLM"},
+            _transformers_arguments,
+            TRANSFORMERS_NAMES | TRANSFORMERS_EXPERTS,
         ),
-        "gguf": StoredFormat(
-            architectures=("qwen3moe",), arguments=_gguf_arguments, weights=gguf_table
-        ),
+        "gguf": gguf_format(("qwen3moe",), _gguf_arguments),
         "keras": keras_format(
             Qwen3MoeBackbone,
             _KERAS_NAMES,

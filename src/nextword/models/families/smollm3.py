@@ -9,19 +9,14 @@ from nextword.layers import DecoderConfig, RotaryConfig, rotary_scaling
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
-from nextword.models.family import Family, StoredFormat
-from nextword.models.formats.decoder_tables import (
-    TRANSFORMERS_IGNORED,
-    LayerNames,
-    interleaved_gguf_table,
-    transformers_table,
-)
-from nextword.models.formats.gguf import gguf_arguments
+from nextword.models.family import Family
+from nextword.models.formats.decoder_tables import LayerNames
+from nextword.models.formats.gguf import gguf_arguments, gguf_format, interleaved_names
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.rotary import gguf_scaling, rotary_arguments
-from nextword.models.formats.transformers import decoder_arguments
+from nextword.models.formats.transformers import decoder_arguments, transformers_format
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import ConfigReader, gguf_settings, transformers_settings
+from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_layouts import Transposed
 from nextword.presets.weight_table import Stored
 from nextword.tokenizers import BytePairTokenizer
@@ -132,8 +127,7 @@ class SmolLM3CausalLM(CausalLM):
     preprocessor_cls = SmolLM3CausalLMPreprocessor
 
 
-def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = transformers_settings(checkpoint)
+def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = decoder_arguments(config, context_length=32768)
     arguments |= rotary_arguments(config, arguments["context_length"], 2e6, default_fraction=1.0)
     arguments |= {
@@ -143,7 +137,6 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     }
     arguments |= _layers(config, arguments["num_layers"])
     config.skip("pretraining_tp", "max_window_layers")  # of no effect on the result
-    config.check_all_read()
     return _renamed(arguments)
 
 
@@ -210,8 +203,7 @@ def _keras_frequencies(config: DecoderConfig) -> dict[str, np.ndarray]:
     return {f"transformer_layer_{i}/self_attention/frequencies": frequencies for i in layers}
 
 
-def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = gguf_settings(checkpoint)
+def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = gguf_arguments(config, checkpoint)
     num_layers = arguments["num_layers"]
     arguments |= {
@@ -223,22 +215,16 @@ def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
         "rope_layer_enabled_list": [(layer + 1) % 4 != 0 for layer in range(num_layers)],
         "layer_types": [_KINDS[0]] * num_layers,
     }
-    config.check_all_read()
     return _renamed(arguments)
 
 
 FAMILY = Family(
     task=SmolLM3CausalLM,
     formats={
-        "transformers": StoredFormat(
-            architectures={"smollm3": "SmolLM3ForCausalLM"},
-            arguments=_transformers_arguments,
-            weights=transformers_table,
-            ignored=TRANSFORMERS_IGNORED,
+        "transformers": transformers_format(
+            {"smollm3": "SmolLM3ForCausalLM"}, _transformers_arguments
         ),
-        "gguf": StoredFormat(
-            architectures=("smollm3",), arguments=_gguf_arguments, weights=interleaved_gguf_table
-        ),
+        "gguf": gguf_format(("smollm3",), _gguf_arguments, interleaved_names),
         "keras": keras_format(
             SmolLM3Backbone,
             _KERAS_NAMES,

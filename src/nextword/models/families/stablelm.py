@@ -7,19 +7,16 @@ from nextword.layers import DecoderConfig, RotaryConfig, rotary_scaling
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
-from nextword.models.family import Family, StoredFormat
-from nextword.models.formats.decoder_tables import (
-    TRANSFORMERS_IGNORED,
-    TRANSFORMERS_NAMES,
-    decoder_table,
-    gguf_table,
-)
-from nextword.models.formats.gguf import gguf_arguments, has_tensor
+from nextword.models.family import Family
+from nextword.models.formats.gguf import gguf_arguments, gguf_format, has_tensor
 from nextword.models.formats.rotary import gguf_partial_rotary, rotary_arguments
-from nextword.models.formats.transformers import decoder_sizes
+from nextword.models.formats.transformers import (
+    TRANSFORMERS_NAMES,
+    decoder_sizes,
+    transformers_format,
+)
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import gguf_settings, transformers_settings
-from nextword.presets.weight_table import WeightTable
+from nextword.presets.config_reader import ConfigReader
 
 
 class StableLMBackbone(Backbone):
@@ -93,8 +90,7 @@ _TRANSFORMERS_NAMES = TRANSFORMERS_NAMES | {
 }
 
 
-def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = transformers_settings(checkpoint)
+def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     config.choice("hidden_act", ["silu"], "silu")
     arguments = decoder_sizes(config) | {
         "layer_norm_epsilon": config.number("layer_norm_eps", 1e-5),
@@ -107,16 +103,10 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     }
     arguments |= rotary_arguments(config, arguments["context_length"], default_fraction=0.25)
     config.choice("rotary_scaling_factor", [1.0, 1], 1)
-    config.check_all_read()
     return arguments
 
 
-def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
-    return decoder_table(config, _TRANSFORMERS_NAMES)
-
-
-def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = gguf_settings(checkpoint)
+def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = gguf_arguments(config, checkpoint, norm="layer")
     arguments |= gguf_partial_rotary(config, checkpoint, arguments.pop("head_dim"))
     arguments |= {
@@ -126,21 +116,15 @@ def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
         "tie_word_embeddings": False,
     }
     config.skip("use_parallel_residual")  # which converters write wrongly; the norms tell
-    config.check_all_read()
     return arguments
 
 
 FAMILY = Family(
     task=StableLMCausalLM,
     formats={
-        "transformers": StoredFormat(
-            architectures={"stablelm": "StableLmForCausalLM"},
-            arguments=_transformers_arguments,
-            weights=_transformers_weights,
-            ignored=TRANSFORMERS_IGNORED,
+        "transformers": transformers_format(
+            {"stablelm": "StableLmForCausalLM"}, _transformers_arguments, _TRANSFORMERS_NAMES
         ),
-        "gguf": StoredFormat(
-            architectures=("stablelm",), arguments=_gguf_arguments, weights=gguf_table
-        ),
+        "gguf": gguf_format(("stablelm",), _gguf_arguments),
     },
 )

@@ -7,19 +7,17 @@ from nextword.layers import Activation, DecoderConfig, RotaryConfig, rotary_scal
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
-from nextword.models.family import Family, StoredFormat
-from nextword.models.formats.decoder_tables import (
-    TRANSFORMERS_IGNORED,
-    TRANSFORMERS_NAMES,
-    decoder_table,
-    gguf_table,
-)
-from nextword.models.formats.gguf import gguf_arguments
+from nextword.models.family import Family
+from nextword.models.formats.gguf import gguf_arguments, gguf_format
 from nextword.models.formats.rotary import gguf_scaling, rotary_arguments
-from nextword.models.formats.transformers import activation, decoder_sizes
+from nextword.models.formats.transformers import (
+    TRANSFORMERS_NAMES,
+    activation,
+    decoder_sizes,
+    transformers_format,
+)
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import gguf_settings, transformers_settings
-from nextword.presets.weight_table import WeightTable
+from nextword.presets.config_reader import ConfigReader
 
 
 class Starcoder2Backbone(Backbone):
@@ -84,8 +82,7 @@ _TRANSFORMERS_NAMES = TRANSFORMERS_NAMES | {
 }
 
 
-def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = transformers_settings(checkpoint)
+def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = decoder_sizes(config) | {
         "sliding_window": config.integer("sliding_window", None),
         "layer_norm_epsilon": config.number("norm_epsilon", 1e-5),
@@ -100,33 +97,21 @@ def _transformers_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     config.choice("mlp_type", ["default"], "default")
     config.choice("norm_type", ["layer_norm"], "layer_norm")
     config.skip("embedding_dropout")
-    config.check_all_read()
     return arguments
 
 
-def _transformers_weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
-    return decoder_table(config, _TRANSFORMERS_NAMES)
-
-
-def _gguf_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-    config = gguf_settings(checkpoint)
+def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = gguf_arguments(config, checkpoint, norm="layer")
     arguments["rope_scaling"] = gguf_scaling(config, checkpoint, arguments.pop("head_dim"))
-    config.check_all_read()
     return arguments
 
 
 FAMILY = Family(
     task=Starcoder2CausalLM,
     formats={
-        "transformers": StoredFormat(
-            architectures={"starcoder2": "Starcoder2ForCausalLM"},
-            arguments=_transformers_arguments,
-            weights=_transformers_weights,
-            ignored=TRANSFORMERS_IGNORED,
+        "transformers": transformers_format(
+            {"starcoder2": "Starcoder2ForCausalLM"}, _transformers_arguments, _TRANSFORMERS_NAMES
         ),
-        "gguf": StoredFormat(
-            architectures=("starcoder2",), arguments=_gguf_arguments, weights=gguf_table
-        ),
+        "gguf": gguf_format(("starcoder2",), _gguf_arguments),
     },
 )

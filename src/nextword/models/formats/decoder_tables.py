@@ -3,17 +3,15 @@
 A family lists the names of layers; which variables a layer has follows from the `DecoderConfig`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from nextword.layers import DecoderConfig
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.weight_layouts import (
-    HeadAxis,
     InterleavedRotary,
     Layout,
     Rows,
-    Shifted,
     Transposed,
 )
 from nextword.presets.weight_table import Stored, WeightTable, linear, norm, per_layer
@@ -32,128 +30,31 @@ their paths begin inside the transformer layer: "self_attention_norm", "self_att
 "feed_forward/expert_gate", "feed_forward/shared/gate" and so on. In the names of experts that are
 stored one by one, `*` stands for the expert's index.
 """
-
-TRANSFORMERS_NAMES = {
-    "token_embedding": "model.embed_tokens",
-    "head": "lm_head",
-    "output_norm": "model.norm",
-    "self_attention_norm": "model.layers.{i}.input_layernorm",
-    "self_attention/query": "model.layers.{i}.self_attn.q_proj",
-    "self_attention/key": "model.layers.{i}.self_attn.k_proj",
-    "self_attention/value": "model.layers.{i}.self_attn.v_proj",
-    "self_attention/query_norm": "model.layers.{i}.self_attn.q_norm",
-    "self_attention/key_norm": "model.layers.{i}.self_attn.k_norm",
-    "self_attention/attention_output": "model.layers.{i}.self_attn.o_proj",
-    "feed_forward_norm": "model.layers.{i}.post_attention_layernorm",
-    "feed_forward/gate": "model.layers.{i}.mlp.gate_proj",
-    "feed_forward/intermediate": "model.layers.{i}.mlp.up_proj",
-    "feed_forward/feed_forward_output": "model.layers.{i}.mlp.down_proj",
-}
-"""What most families call their layers in transformers."""
-
-TRANSFORMERS_NORMS_BEHIND = {
-    "self_attention_post_norm": "model.layers.{i}.post_attention_layernorm",
-    "feed_forward_norm": "model.layers.{i}.pre_feedforward_layernorm",
-    "feed_forward_post_norm": "model.layers.{i}.post_feedforward_layernorm",
-}
-"""What most families with norms behind attention and feed-forward call them in transformers."""
-
-_EXPERT = "model.layers.{i}.mlp.experts.*"
-TRANSFORMERS_EXPERTS = {
-    "feed_forward/router": "model.layers.{i}.mlp.gate",
-    "feed_forward/expert_gate": f"{_EXPERT}.gate_proj",
-    "feed_forward/expert_intermediate": f"{_EXPERT}.up_proj",
-    "feed_forward/expert_output": f"{_EXPERT}.down_proj",
-}
-"""What many families with experts call them in transformers."""
-
-TRANSFORMERS_IGNORED = (
-    # Written by old versions, and computed here; or a copy of the tied embedding.
-    r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq",
-    r"lm_head\.weight",
-)
-"""Tensors beside those of `TRANSFORMERS_NAMES` that are no weights."""
-
-DENSE_NAMES = {
-    "token_embedding": "word_embeddings",
-    "embedding_norm": "word_embeddings_layernorm",
-    "output_norm": "ln_f",
-    "self_attention_norm": "h.{i}.input_layernorm",
-    "self_attention/attention_output": "h.{i}.self_attention.dense",
-    "feed_forward_norm": "h.{i}.post_attention_layernorm",
-    "feed_forward/intermediate": "h.{i}.mlp.dense_h_to_4h",
-    "feed_forward/feed_forward_output": "h.{i}.mlp.dense_4h_to_h",
-}
-"""What families that write `h.{i}` and `dense` call their layers in transformers."""
-
-GGUF_NAMES: dict[str, Any] = {
-    "token_embedding": "token_embd",
-    "position_embedding": "position_embd",
-    "embedding_norm": "token_embd_norm",
-    "head": "output",
-    "output_norm": "output_norm",
-    "self_attention_norm": "blk.{i}.attn_norm",
-    "self_attention/query": "blk.{i}.attn_q",
-    "self_attention/key": "blk.{i}.attn_k",
-    "self_attention/value": "blk.{i}.attn_v",
-    "self_attention/query_norm": "blk.{i}.attn_q_norm",
-    "self_attention/key_norm": "blk.{i}.attn_k_norm",
-    "self_attention/attention_output": "blk.{i}.attn_output",
-    "self_attention_post_norm": "blk.{i}.post_attention_norm",
-    "feed_forward_norm": "blk.{i}.ffn_norm",
-    "feed_forward_post_norm": "blk.{i}.post_ffw_norm",
-    "feed_forward/gate": "blk.{i}.ffn_gate",
-    "feed_forward/intermediate": "blk.{i}.ffn_up",
-    "feed_forward/feed_forward_output": "blk.{i}.ffn_down",
-    "feed_forward/router": "blk.{i}.ffn_gate_inp",
-    "feed_forward/expert_gate": "blk.{i}.ffn_gate_exps",
-    "feed_forward/expert_intermediate": "blk.{i}.ffn_up_exps",
-    "feed_forward/expert_output": "blk.{i}.ffn_down_exps",
-    "feed_forward/shared_gate": ("blk.{i}.ffn_gate_inp_shexp", HeadAxis(1)),
-    "feed_forward/shared/gate": "blk.{i}.ffn_gate_shexp",
-    "feed_forward/shared/intermediate": "blk.{i}.ffn_up_shexp",
-    "feed_forward/shared/feed_forward_output": "blk.{i}.ffn_down_shexp",
-}
-"""What GGUF calls the layers of most families."""
+NamesReader = Callable[[Checkpoint, DecoderConfig], LayerNames]
+"""Finds the names where they follow from the checkpoint, or from the decoder."""
 
 
-def transformers_table(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
-    """Return the weight table of a family whose layers bear the usual names in transformers."""
-    return decoder_table(config, TRANSFORMERS_NAMES)
+def table_reader(
+    names: LayerNames | NamesReader,
+) -> Callable[[Checkpoint, DecoderConfig], WeightTable]:
+    """Return what finds the weight table of a checkpoint.
+
+    Args:
+        names: stored names of the decoder's layers, or what finds them.
+    """
+
+    def table(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+        return decoder_table(config, names(checkpoint, config) if callable(names) else names)
+
+    return table
 
 
-def gguf_table(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
-    """Return the weight table of a family whose layers bear the usual names in GGUF."""
-    return decoder_table(config, GGUF_NAMES)
-
-
-def fused_gguf_table(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
-    """Return the same for a family whose query, key and value projections are stored as one."""
-    return decoder_table(config, {**GGUF_NAMES, **query_key_value(config, "blk.{i}.attn_qkv")})
-
-
-def interleaved_gguf_table(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
-    """Return the same for a family whose rotary embedding is of neighbouring pairs in GGUF."""
-    return decoder_table(config, interleaved_rotary(config, GGUF_NAMES))
-
-
-def shifted_gguf_table(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
-    """Return the same for a family whose norms are stored with their offset added."""
-    norms = {
-        path: (name, Shifted(config.norm_offset))
-        for path, name in GGUF_NAMES.items()
-        if path.endswith("_norm")
-    }
-    return decoder_table(config, {**GGUF_NAMES, **norms})
-
-
-def decoder_table(config: DecoderConfig, names: LayerNames, *, prefix: str = "") -> WeightTable:
+def decoder_table(config: DecoderConfig, names: LayerNames) -> WeightTable:
     """Return the table of where each variable of a decoder is stored.
 
     Args:
         config: the decoder's description; says which biases exist and whether the head is tied.
         names: stored names of the decoder's layers. Those the decoder does not have are left out.
-        prefix: put before every stored name.
 
     Example:
     >>> from nextword.layers import RotaryConfig
@@ -170,21 +71,27 @@ def decoder_table(config: DecoderConfig, names: LayerNames, *, prefix: str = "")
     # Layers without experts, and those with them, have different parts.
     layer_tables: dict[bool, dict[str, Stored]] = {False: {}, True: {}}
     for path, place in names.items():
-        if isinstance(place, Stored):
-            name, entries = place.name, {f"transformer_layer_{{i}}/{path}": place}
-        else:
-            name, *layouts = (place,) if isinstance(place, str) else place
-            is_in_stack = "{i}" in name
-            full_path = f"transformer_layer_{{i}}/{path}" if is_in_stack else path
-            entries = dict(_entries(config, full_path, f"{prefix}{name}", layouts))
-        if "{i}" not in name:
+        name = (
+            place.name if isinstance(place, Stored) else (place, *place)[isinstance(place, tuple)]
+        )
+        is_in_stack = "{i}" in name
+        full_path = f"transformer_layer_{{i}}/{path}" if is_in_stack else path
+        entries = _entries(config, full_path, place)
+        if not is_in_stack:
             table |= entries
         for has_experts, layer_table in layer_tables.items():
-            if "{i}" in name and _is_part(path, has_experts):
+            if is_in_stack and _is_part(path, has_experts):
                 layer_table |= entries
     for i in range(config.num_layers):
         table |= per_layer([i], layer_tables[config.has_experts(i)])
     return table
+
+
+def _name(place: str | tuple[Any, ...] | Stored) -> str:
+    if isinstance(place, Stored):
+        return place.name
+    name: str = place if isinstance(place, str) else place[0]
+    return name
 
 
 def _is_part(path: str, has_experts: bool) -> bool:
@@ -249,9 +156,12 @@ def gate_and_intermediate(config: DecoderConfig, name: str) -> LayerNames:
 
 
 def _entries(
-    config: DecoderConfig, path: str, name: str, layouts: list[Any]
+    config: DecoderConfig, path: str, place: str | tuple[Any, ...] | Stored
 ) -> Mapping[str, Stored]:
-    """Return the entries of one layer."""
+    """Return the entries of one layer, or of one variable."""
+    if isinstance(place, Stored):
+        return {path: place}
+    name, *layouts = (place,) if isinstance(place, str) else place
     if path == "head":
         table = {} if config.tie_word_embeddings else {_HEAD: Stored(f"{name}.weight", *layouts)}
         bias = {"token_embedding/head_bias": Stored(f"{name}.bias")} if config.head_bias else {}

@@ -1,9 +1,100 @@
-"""What the metadata of many GGUF files has in common, read into our words."""
+"""How GGUF stores families: the names of layers, and the metadata read into our words."""
 
+from collections.abc import Callable
 from typing import Any
 
+from nextword.layers import DecoderConfig
+from nextword.models.family import ArgumentsReader, StoredFormat
+from nextword.models.formats.decoder_tables import (
+    LayerNames,
+    NamesReader,
+    interleaved_rotary,
+    query_key_value,
+    table_reader,
+)
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import ConfigReader
+from nextword.presets.config_reader import ConfigReader, gguf_settings
+from nextword.presets.weight_layouts import HeadAxis, Shifted
+
+GGUF_NAMES: dict[str, Any] = {
+    "token_embedding": "token_embd",
+    "position_embedding": "position_embd",
+    "embedding_norm": "token_embd_norm",
+    "head": "output",
+    "output_norm": "output_norm",
+    "self_attention_norm": "blk.{i}.attn_norm",
+    "self_attention/query": "blk.{i}.attn_q",
+    "self_attention/key": "blk.{i}.attn_k",
+    "self_attention/value": "blk.{i}.attn_v",
+    "self_attention/query_norm": "blk.{i}.attn_q_norm",
+    "self_attention/key_norm": "blk.{i}.attn_k_norm",
+    "self_attention/attention_output": "blk.{i}.attn_output",
+    "self_attention_post_norm": "blk.{i}.post_attention_norm",
+    "feed_forward_norm": "blk.{i}.ffn_norm",
+    "feed_forward_post_norm": "blk.{i}.post_ffw_norm",
+    "feed_forward/gate": "blk.{i}.ffn_gate",
+    "feed_forward/intermediate": "blk.{i}.ffn_up",
+    "feed_forward/feed_forward_output": "blk.{i}.ffn_down",
+    "feed_forward/router": "blk.{i}.ffn_gate_inp",
+    "feed_forward/expert_gate": "blk.{i}.ffn_gate_exps",
+    "feed_forward/expert_intermediate": "blk.{i}.ffn_up_exps",
+    "feed_forward/expert_output": "blk.{i}.ffn_down_exps",
+    "feed_forward/shared_gate": ("blk.{i}.ffn_gate_inp_shexp", HeadAxis(1)),
+    "feed_forward/shared/gate": "blk.{i}.ffn_gate_shexp",
+    "feed_forward/shared/intermediate": "blk.{i}.ffn_up_shexp",
+    "feed_forward/shared/feed_forward_output": "blk.{i}.ffn_down_shexp",
+}
+"""What GGUF calls the layers of most families."""
+
+
+def gguf_format(
+    architectures: tuple[str, ...],
+    reader: ArgumentsReader,
+    names: LayerNames | NamesReader = GGUF_NAMES,
+    *,
+    holds: Callable[[Checkpoint], bool] = lambda _: True,
+    divides_logits: bool = False,
+    ignored: tuple[str, ...] = (),
+) -> StoredFormat:
+    """Return how a family is stored in GGUF files.
+
+    Args:
+        architectures: see `StoredFormat`.
+        reader: see `StoredFormat`.
+        names: stored names of the layers, see `decoder_table`, or what finds them.
+        holds: see `StoredFormat`.
+        divides_logits: see `StoredFormat`.
+        ignored: see `StoredFormat`.
+    """
+    return StoredFormat(
+        architectures=architectures,
+        settings=gguf_settings,
+        reader=reader,
+        weights=table_reader(names),
+        holds=holds,
+        divides_logits=divides_logits,
+        ignored=ignored,
+    )
+
+
+def fused_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
+    """Return the usual names, of query, key and value projections that are stored as one."""
+    return {**GGUF_NAMES, **query_key_value(config, "blk.{i}.attn_qkv")}
+
+
+def interleaved_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
+    """Return the usual names, of a rotary embedding of neighbouring pairs."""
+    return interleaved_rotary(config, GGUF_NAMES)
+
+
+def shifted_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
+    """Return the usual names, of norms that are stored with their offset added."""
+    norms = {
+        path: (name, Shifted(config.norm_offset))
+        for path, name in GGUF_NAMES.items()
+        if path.endswith("_norm")
+    }
+    return {**GGUF_NAMES, **norms}
 
 
 def gguf_arguments(

@@ -27,6 +27,7 @@ from nextword.models.formats.keras_quantization import (
     stored_modes,
 )
 from nextword.presets.checkpoint import Checkpoint
+from nextword.presets.config_reader import ConfigReader, keras_settings
 from nextword.presets.keras_config import KERAS_HUB, NEXTWORD, SerializedObject
 from nextword.presets.weight_layouts import JoinedHeads, Layout, SplitHeads, Transposed
 from nextword.presets.weight_table import Stored, WeightTable
@@ -294,8 +295,8 @@ def keras_format(
         ignored: regular expressions of stored tensors that are no weights.
     """
 
-    def arguments(checkpoint: Checkpoint) -> dict[str, Any]:
-        found = keras_arguments(checkpoint, backbone_cls)
+    def arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
+        found = keras_arguments(config, backbone_cls)
         stored = checkpoint.tensor_names()
         known = inspect.signature(backbone_cls.describe).parameters
         # KerasHub itself forgets to save this one.
@@ -321,7 +322,8 @@ def keras_format(
     stored = head_table(head or {})
     return KerasFormat(
         architectures=tuple(dict.fromkeys(each.name_of("Backbone") for each in classes)),
-        arguments=arguments,
+        settings=keras_settings,
+        reader=arguments,
         weights=weights,
         packed=int8_matrices,
         ignored=(*NO_WEIGHTS, *ignored),
@@ -415,7 +417,7 @@ def keras_table(config: DecoderConfig, names: LayerNames) -> WeightTable:
         for path, name in names.items()
     }
     table = {
-        path: Stored(_variable(stored.name, path), *stored.layouts)
+        path: stored.renamed(_variable(stored.name, path))
         for path, stored in decoder_table(config, laid_out).items()
     }
     if not config.tie_word_embeddings and "token_embedding" in names:

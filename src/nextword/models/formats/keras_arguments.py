@@ -10,24 +10,22 @@ from typing import Any
 
 from nextword.layers import DecoderConfig
 from nextword.models.backbone import Backbone
-from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import ConfigReader, keras_settings
+from nextword.presets.config_reader import ConfigReader
 
 # Arguments that may be 0, as other numbers may not.
 _RATE = re.compile("dropout|noise|coef")
 
 
-def keras_arguments(checkpoint: Checkpoint, backbone_cls: type[Backbone]) -> dict[str, Any]:
+def keras_arguments(config: ConfigReader, backbone_cls: type[Backbone]) -> dict[str, Any]:
     """Return the arguments of a backbone from the config.json of a preset.
 
     Args:
-        checkpoint: the stored model.
+        config: what is stored.
         backbone_cls: the family's backbone, whose `describe` says which arguments there are.
 
     Raises:
-        PresetError: an argument is missing, of the wrong type, or not known.
+        PresetError: an argument is missing or of the wrong type.
     """
-    config = keras_settings(checkpoint)
     annotations = typing.get_type_hints(backbone_cls.describe)
     arguments = {}
     for name, parameter in inspect.signature(backbone_cls.describe).parameters.items():
@@ -39,7 +37,6 @@ def keras_arguments(checkpoint: Checkpoint, backbone_cls: type[Backbone]) -> dic
         value = _reader(config, name, *(kinds - {types.NoneType}))(name, **required)
         if value is not None or is_null:
             arguments[name] = value
-    config.check_all_read()
     return arguments
 
 

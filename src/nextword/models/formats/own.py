@@ -15,6 +15,7 @@ from nextword.models.formats.keras import KerasClasses, PresetFormat
 from nextword.models.formats.keras_arguments import keras_arguments
 from nextword.models.formats.keras_quantization import block_modes, in_blocks, stored_in_blocks
 from nextword.presets.checkpoint import Checkpoint
+from nextword.presets.config_reader import keras_settings
 from nextword.presets.keras_config import NEXTWORD, serialized_dtype, serialized_policies
 from nextword.presets.weight_table import Stored, WeightTable
 from nextword.quantization import FORMATS, INT8, WeightFormat
@@ -90,7 +91,8 @@ def _format(family: Family) -> OwnFormat:
     elsewhere = family.formats["transformers"]
     return OwnFormat(
         architectures=(backbone_cls.__name__,),
-        arguments=lambda checkpoint: keras_arguments(checkpoint, backbone_cls),
+        settings=keras_settings,
+        reader=lambda config, _: keras_arguments(config, backbone_cls),
         weights=weights,
         packed=_int8_matrices,
         classes=tuple(

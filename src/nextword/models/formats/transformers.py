@@ -1,11 +1,15 @@
-"""What the configurations of many transformers models have in common, read into our words."""
+"""How transformers stores families: the names of layers, and the settings read into our words."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from nextword.errors import PresetError
-from nextword.layers import Activation
+from nextword.layers import Activation, DecoderConfig
+from nextword.models.family import ArgumentsReader, HeadReader, StoredFormat
+from nextword.models.formats.decoder_tables import LayerNames, NamesReader, table_reader
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import ConfigReader
+from nextword.presets.config_reader import ConfigReader, transformers_settings
+from nextword.presets.weight_table import WeightTable
 
 _ACTIVATIONS: dict[str, Activation] = {
     "gelu": "gelu",
@@ -16,6 +20,102 @@ _ACTIVATIONS: dict[str, Activation] = {
     "relu2": "relu_squared",
     "silu": "silu",
 }
+
+
+TRANSFORMERS_NAMES = {
+    "token_embedding": "model.embed_tokens",
+    "head": "lm_head",
+    "output_norm": "model.norm",
+    "self_attention_norm": "model.layers.{i}.input_layernorm",
+    "self_attention/query": "model.layers.{i}.self_attn.q_proj",
+    "self_attention/key": "model.layers.{i}.self_attn.k_proj",
+    "self_attention/value": "model.layers.{i}.self_attn.v_proj",
+    "self_attention/query_norm": "model.layers.{i}.self_attn.q_norm",
+    "self_attention/key_norm": "model.layers.{i}.self_attn.k_norm",
+    "self_attention/attention_output": "model.layers.{i}.self_attn.o_proj",
+    "feed_forward_norm": "model.layers.{i}.post_attention_layernorm",
+    "feed_forward/gate": "model.layers.{i}.mlp.gate_proj",
+    "feed_forward/intermediate": "model.layers.{i}.mlp.up_proj",
+    "feed_forward/feed_forward_output": "model.layers.{i}.mlp.down_proj",
+}
+"""What most families call their layers in transformers."""
+
+TRANSFORMERS_NORMS_BEHIND = {
+    "self_attention_post_norm": "model.layers.{i}.post_attention_layernorm",
+    "feed_forward_norm": "model.layers.{i}.pre_feedforward_layernorm",
+    "feed_forward_post_norm": "model.layers.{i}.post_feedforward_layernorm",
+}
+"""What most families with norms behind attention and feed-forward call them in transformers."""
+
+_EXPERT = "model.layers.{i}.mlp.experts.*"
+TRANSFORMERS_EXPERTS = {
+    "feed_forward/router": "model.layers.{i}.mlp.gate",
+    "feed_forward/expert_gate": f"{_EXPERT}.gate_proj",
+    "feed_forward/expert_intermediate": f"{_EXPERT}.up_proj",
+    "feed_forward/expert_output": f"{_EXPERT}.down_proj",
+}
+"""What many families with experts call them in transformers."""
+
+TRANSFORMERS_IGNORED = (
+    # Written by old versions, and computed here; or a copy of the tied embedding.
+    r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq",
+    r"lm_head\.weight",
+)
+"""Tensors beside those of `TRANSFORMERS_NAMES` that are no weights."""
+
+DENSE_NAMES = {
+    "token_embedding": "transformer.word_embeddings",
+    "embedding_norm": "transformer.word_embeddings_layernorm",
+    "output_norm": "transformer.ln_f",
+    "self_attention_norm": "transformer.h.{i}.input_layernorm",
+    "self_attention/attention_output": "transformer.h.{i}.self_attention.dense",
+    "feed_forward_norm": "transformer.h.{i}.post_attention_layernorm",
+    "feed_forward/intermediate": "transformer.h.{i}.mlp.dense_h_to_4h",
+    "feed_forward/feed_forward_output": "transformer.h.{i}.mlp.dense_4h_to_h",
+}
+"""What families that write `h.{i}` and `dense` call their layers in transformers."""
+
+
+def transformers_format(
+    architectures: Mapping[str, str],
+    reader: ArgumentsReader,
+    names: LayerNames | NamesReader = TRANSFORMERS_NAMES,
+    *,
+    prefix: str | None = None,
+    ignored: tuple[str, ...] = TRANSFORMERS_IGNORED,
+    head: HeadReader = lambda *_: None,
+) -> StoredFormat:
+    """Return how a family is stored in checkpoints of transformers.
+
+    Args:
+        architectures: see `StoredFormat`.
+        reader: see `StoredFormat`.
+        names: stored names of the layers, see `decoder_table`, or what finds them.
+        prefix: what they begin with, and lack in checkpoints that were saved without the model
+            around the decoder; None in families that have no such checkpoints.
+        ignored: see `StoredFormat`.
+        head: see `StoredFormat`.
+    """
+    whole_table = table_reader(names)
+
+    def table(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
+        found = whole_table(checkpoint, config)
+        stored = checkpoint.tensor_names()
+        # Without names it is a checkpoint that is about to be written.
+        if prefix is None or not stored or any(name.startswith(prefix) for name in stored):
+            return found
+        return {
+            path: entry.renamed(entry.name.removeprefix(prefix)) for path, entry in found.items()
+        }
+
+    return StoredFormat(
+        architectures=architectures,
+        settings=transformers_settings,
+        reader=reader,
+        weights=table,
+        ignored=ignored,
+        head=head,
+    )
 
 
 def decoder_sizes(config: ConfigReader) -> dict[str, Any]:
@@ -128,14 +228,3 @@ def spelled_integer(config: ConfigReader, *keys: str) -> int:
     if len(set(given.values())) > 1:
         raise PresetError(f"These settings must be equal. Received: {given}.")
     return next(iter(given.values()), None) or config.integer(keys[0])
-
-
-def decoder_prefix(checkpoint: Checkpoint, prefix: str) -> str:
-    """Return what stands before the names of a decoder's tensors: `prefix`, or nothing.
-
-    Checkpoints saved without the language model around the decoder lack the prefix.
-    """
-    names = checkpoint.tensor_names()
-    has_prefix = any(name.startswith(prefix) for name in names)
-    # Without names it is a checkpoint that is about to be written.
-    return prefix if has_prefix or not names else ""
