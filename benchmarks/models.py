@@ -100,6 +100,11 @@ MODELS = {
 }
 
 
+def benchmark_text() -> str:
+    """Return the text whose perplexity is told."""
+    return (Path(__file__).parent / "text.txt").read_text(encoding="utf-8")
+
+
 class ModelFiles:
     """A model's files, each written when it is first asked for.
 
@@ -146,8 +151,7 @@ class ModelFiles:
         """Return the tokens of the fixed text, none for a random model."""
         if not self._model.is_real:
             return []
-        text = (Path(__file__).parent / "text.txt").read_text(encoding="utf-8")
-        return list(self._loaded().preprocessor.tokenizer.tokenize(text))
+        return list(self._loaded().preprocessor.tokenizer.tokenize(benchmark_text()))
 
     def vocabulary_size(self) -> int:
         """Return the number of tokens that the tokenizer has."""

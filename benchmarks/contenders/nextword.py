@@ -10,9 +10,12 @@ from benchmarks.protocol import Contender, Task, main
 def load(task: Task) -> Any:
     """Load a model, in the blocks that its file has or in floats."""
     dtype = task.precision if task.precision in ("float32", "bfloat16") else None
-    lm = nextword.models.CausalLM.from_preset(task.path, dtype=dtype, preprocessor=None)
-    if task.precision == "int8":
-        lm.quantize("int8")
+    lm = nextword.models.CausalLM.from_preset(
+        task.path,
+        dtype=dtype,
+        quantization="int8" if task.precision == "int8" else None,
+        preprocessor=None,
+    )
     lm.compile(sampler="greedy")
     return lm
 
