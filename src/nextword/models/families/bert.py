@@ -12,6 +12,7 @@ from nextword.models.formats.decoder_tables import LayerNames
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_layers import LAYER_PATHS
 from nextword.models.formats.transformers import activation, transformers_format
+from nextword.models.shared_arguments import shared_fields
 from nextword.models.task import Task
 from nextword.models.text_classifier import TextClassifier
 from nextword.models.text_classifier_preprocessor import TextClassifierPreprocessor
@@ -61,29 +62,18 @@ class BertBackbone(Backbone):
         layer_norm_epsilon: float = 1e-12,
     ) -> DecoderConfig:
         return DecoderConfig(
-            vocabulary_size=vocabulary_size,
-            num_layers=num_layers,
-            hidden_dim=hidden_dim,
-            intermediate_dim=intermediate_dim,
-            num_query_heads=num_heads,
-            num_key_value_heads=num_heads,
-            head_dim=hidden_dim // num_heads,
-            context_length=max_sequence_length,
+            **shared_fields(locals()),
             position_embedding="learned",
-            num_segments=num_segments,
             embedding_norm=True,
             causal=False,
             norm="layer",
-            norm_epsilon=layer_norm_epsilon,
             norm_placement="post",
             query_key_value_bias=True,
             attention_output_bias=True,
             feed_forward_bias=True,
             feed_forward_gate=False,
-            activation=activation,
             tie_word_embeddings=True,
             pooler=True,
-            dropout=dropout,
         )
 
 

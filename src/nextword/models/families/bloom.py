@@ -12,6 +12,7 @@ from nextword.models.formats.decoder_tables import LayerNames, query_key_value
 from nextword.models.formats.gguf import fused_names, gguf_format, layer_norm_arguments
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.transformers import DENSE_NAMES, spelled_integer, transformers_format
+from nextword.models.shared_arguments import shared_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_layouts import GroupedHeads, Transposed
@@ -44,27 +45,16 @@ class BloomBackbone(Backbone):
         max_sequence_length: int | None = None,
     ) -> DecoderConfig:
         return DecoderConfig(
-            vocabulary_size=vocabulary_size,
-            num_layers=num_layers,
-            hidden_dim=hidden_dim,
-            intermediate_dim=intermediate_dim,
-            num_query_heads=num_heads,
-            num_key_value_heads=num_heads,
-            head_dim=hidden_dim // num_heads,
+            **shared_fields(locals()),
             position_embedding="alibi",
-            context_length=max_sequence_length,
             embedding_norm=use_embedding_norm,
             norm="layer",
-            norm_epsilon=layer_norm_epsilon,
             norm_bias=use_bias,
-            attention_scale=attention_scale,
             query_key_value_bias=use_bias,
             attention_output_bias=use_bias,
             feed_forward_bias=use_bias,
             feed_forward_gate=False,
-            activation=activation,
             tie_word_embeddings=True,
-            dropout=dropout,
         )
 
 

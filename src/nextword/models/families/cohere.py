@@ -23,6 +23,7 @@ from nextword.models.formats.transformers import (
     sliding_layers,
     transformers_format,
 )
+from nextword.models.shared_arguments import shared_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 
@@ -59,31 +60,18 @@ class CohereBackbone(Backbone):
         dropout: float = 0.0,
         context_length: int | None = None,
     ) -> DecoderConfig:
-        layers = None if sliding_layers is None else tuple(sliding_layers)
+        # Beside layers with a window, those without it do not rotate.
+        rotary_layers = None if sliding_window is None else sliding_layers
         return DecoderConfig(
-            vocabulary_size=vocabulary_size,
-            num_layers=num_layers,
-            hidden_dim=hidden_dim,
-            intermediate_dim=intermediate_dim,
-            num_query_heads=num_query_heads,
-            num_key_value_heads=num_key_value_heads,
-            head_dim=hidden_dim // num_query_heads,
-            context_length=context_length,
+            **shared_fields(locals()),
             rotary=RotaryConfig(theta=rope_max_wavelength, scaling=rotary_scaling(rope_scaling)),
-            rotary_layers=layers if sliding_window is not None else None,
             norm="layer",
-            norm_epsilon=layer_norm_epsilon,
             norm_bias=False,
             parallel_residual=True,
             shared_norm=True,
             query_key_norm="each_head" if use_query_key_norm else None,
-            logit_scale=logit_scale,
-            sliding_window=sliding_window,
-            sliding_layers=layers,
             query_key_value_bias=attention_bias,
             attention_output_bias=attention_bias,
-            tie_word_embeddings=tie_word_embeddings,
-            dropout=dropout,
         )
 
 

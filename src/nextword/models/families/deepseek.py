@@ -31,6 +31,7 @@ from nextword.models.formats.transformers import (
     decoder_arguments,
     transformers_format,
 )
+from nextword.models.shared_arguments import shared_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_layouts import (
@@ -109,19 +110,11 @@ class DeepSeekBackbone(Backbone):
         dropout: float = 0.0,
         context_length: int | None = None,
     ) -> DecoderConfig:
+        head_dim = unrotated_head_dim + rotated_head_dim
         is_biased = router_scoring == "sigmoid"
         return DecoderConfig(
-            vocabulary_size=vocabulary_size,
-            num_layers=num_layers,
-            hidden_dim=hidden_dim,
-            intermediate_dim=intermediate_dim,
-            num_query_heads=num_heads,
-            num_key_value_heads=num_heads,
-            head_dim=unrotated_head_dim + rotated_head_dim,
-            context_length=context_length,
+            **shared_fields(locals()),
             rotary=RotaryConfig(theta=rope_max_wavelength, scaling=rotary_scaling(rope_scaling)),
-            norm_epsilon=layer_norm_epsilon,
-            attention_scale=attention_scale,
             latent=LatentConfig(
                 key_value_rank=key_value_rank,
                 query_rank=query_rank,
@@ -145,8 +138,6 @@ class DeepSeekBackbone(Backbone):
                 scores_per_group=2 if is_biased and num_expert_groups > 1 else 1,
                 shared_dim=shared_expert_intermediate_dim,
             ),
-            tie_word_embeddings=tie_word_embeddings,
-            dropout=dropout,
         )
 
 

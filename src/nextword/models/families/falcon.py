@@ -18,6 +18,7 @@ from nextword.models.formats.transformers import (
     spelled_integer,
     transformers_format,
 )
+from nextword.models.shared_arguments import shared_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_layouts import GroupedHeads, Transposed
@@ -63,17 +64,11 @@ class FalconBackbone(Backbone):
                 f"attention_dropout_rate={attention_dropout_rate}, "
                 f"feedforward_dropout_rate={feedforward_dropout_rate}."
             )
+        num_key_value_heads = num_key_value_heads or num_attention_heads
         head_dim = hidden_dim // num_attention_heads
         scaling = rotary_scaling(rope_scaling, factor=rope_scaling_factor)
         return DecoderConfig(
-            vocabulary_size=vocabulary_size,
-            num_layers=num_layers,
-            hidden_dim=hidden_dim,
-            intermediate_dim=intermediate_dim,
-            num_query_heads=num_attention_heads,
-            num_key_value_heads=num_key_value_heads or num_attention_heads,
-            head_dim=head_dim,
-            context_length=context_length,
+            **shared_fields(locals()),
             position_embedding="alibi" if use_alibi else "rotary",
             # Falcon adds the biases before it scales the dot products, and was trained with this
             # rounding, which decides between far tokens.
@@ -81,15 +76,10 @@ class FalconBackbone(Backbone):
             alibi_dtype="bfloat16",
             rotary=None if use_alibi else RotaryConfig(theta=rope_max_wavelength, scaling=scaling),
             norm="layer",
-            norm_epsilon=layer_norm_epsilon,
-            parallel_residual=parallel_residual,
-            shared_norm=shared_norm,
             query_key_value_bias=use_bias,
             attention_output_bias=use_bias,
             feed_forward_bias=use_bias,
             feed_forward_gate=False,
-            activation=activation,
-            tie_word_embeddings=tie_word_embeddings,
             dropout=feedforward_dropout_rate,
         )
 

@@ -30,6 +30,7 @@ from nextword.models.formats.transformers import (
     sliding_layers,
     transformers_format,
 )
+from nextword.models.shared_arguments import shared_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.tokenizers import SentencePieceTokenizer, Tokenizer
@@ -123,14 +124,7 @@ class Gemma3Backbone(Backbone):
             sliding_layers = [layer % 6 < 5 for layer in range(num_layers)]
         width = head_dim if query_head_dim_normalize else hidden_dim // num_query_heads
         return DecoderConfig(
-            vocabulary_size=vocabulary_size,
-            num_layers=num_layers,
-            hidden_dim=hidden_dim,
-            intermediate_dim=intermediate_dim,
-            num_query_heads=num_query_heads,
-            num_key_value_heads=num_key_value_heads,
-            head_dim=head_dim,
-            context_length=context_length,
+            **shared_fields(locals()),
             rotary=RotaryConfig(
                 theta=rope_max_wavelength,
                 scaling=rotary_scaling(rope_scaling, factor=global_rope_scaling_factor),
@@ -140,7 +134,6 @@ class Gemma3Backbone(Backbone):
                 scaling=rotary_scaling(None, factor=local_rope_scaling_factor),
             ),
             embedding_scale=hidden_dim**0.5,
-            norm_epsilon=layer_norm_epsilon,
             norm_offset=1.0,
             norm_placement="sandwich" if use_post_ffw_norm else "pre",
             query_key_norm="head" if use_query_key_norm else None,
@@ -148,12 +141,10 @@ class Gemma3Backbone(Backbone):
             attention_soft_cap=attention_logit_soft_cap,
             logit_soft_cap=final_logit_soft_cap,
             sliding_window=sliding_window_size if use_sliding_window_attention else None,
-            sliding_layers=tuple(sliding_layers),
             query_key_value_bias=attention_bias,
             attention_output_bias=attention_bias,
             activation="gelu_tanh",
             tie_word_embeddings=True,
-            dropout=dropout,
         )
 
 

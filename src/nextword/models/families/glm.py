@@ -21,6 +21,7 @@ from nextword.models.formats.transformers import (
     decoder_arguments,
     transformers_format,
 )
+from nextword.models.shared_arguments import shared_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 
@@ -54,24 +55,14 @@ class GlmBackbone(Backbone):
         context_length: int | None = None,
     ) -> DecoderConfig:
         return DecoderConfig(
-            vocabulary_size=vocabulary_size,
-            num_layers=num_layers,
-            hidden_dim=hidden_dim,
-            intermediate_dim=intermediate_dim,
-            num_query_heads=num_query_heads,
-            num_key_value_heads=num_key_value_heads,
-            head_dim=head_dim,
-            context_length=context_length,
+            **shared_fields(locals()),
             rotary=RotaryConfig(
                 theta=rope_max_wavelength,
                 fraction=partial_rotary_factor,
                 scaling=rotary_scaling(rope_scaling),
             ),
-            norm_epsilon=layer_norm_epsilon,
             norm_placement="sandwich" if use_post_norms else "pre",
             query_key_value_bias=attention_bias,
-            tie_word_embeddings=tie_word_embeddings,
-            dropout=dropout,
         )
 
 

@@ -16,6 +16,7 @@ from nextword.models.formats.decoder_tables import LayerNames, query_key_value
 from nextword.models.formats.gguf import fused_names, gguf_format, layer_norm_arguments
 from nextword.models.formats.keras import TRANSFORMER_DECODER_NAMES, KerasClasses, keras_format
 from nextword.models.formats.transformers import transformers_format
+from nextword.models.shared_arguments import shared_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_layouts import GroupedHeads, Transposed
@@ -49,28 +50,16 @@ class GPT2Backbone(Backbone):
         sliding_window: int | None = None,
         sliding_layers: Sequence[bool] | None = None,
     ) -> DecoderConfig:
+        num_key_value_heads = num_key_value_heads or num_heads
         return DecoderConfig(
-            vocabulary_size=vocabulary_size,
-            num_layers=num_layers,
-            hidden_dim=hidden_dim,
-            intermediate_dim=intermediate_dim,
-            num_query_heads=num_heads,
-            num_key_value_heads=num_key_value_heads or num_heads,
-            head_dim=hidden_dim // num_heads,
-            context_length=max_sequence_length,
+            **shared_fields(locals()),
             position_embedding="learned",
             norm="layer",
-            norm_epsilon=layer_norm_epsilon,
-            attention_scale=attention_scale,
-            sliding_window=sliding_window,
-            sliding_layers=None if sliding_layers is None else tuple(sliding_layers),
-            query_key_value_bias=query_key_value_bias,
             attention_output_bias=True,
             feed_forward_bias=True,
             feed_forward_gate=False,
             activation="gelu_tanh",
             tie_word_embeddings=True,
-            dropout=dropout,
         )
 
 

@@ -17,6 +17,7 @@ from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_layers import LAYER_PATHS
 from nextword.models.formats.rotary import rotary_section
 from nextword.models.formats.transformers import activation, decoder_sizes, transformers_format
+from nextword.models.shared_arguments import shared_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_layouts import GroupedHeads, SplitHeads, Transposed
@@ -52,30 +53,18 @@ class GPTNeoXBackbone(Backbone):
         use_query_key_norm: bool = False,
     ) -> DecoderConfig:
         return DecoderConfig(
-            vocabulary_size=vocabulary_size,
-            num_layers=num_layers,
-            hidden_dim=hidden_dim,
-            intermediate_dim=intermediate_dim,
-            num_query_heads=num_heads,
-            num_key_value_heads=num_heads,
-            head_dim=hidden_dim // num_heads,
-            context_length=max_sequence_length,
+            **shared_fields(locals()),
             rotary=RotaryConfig(
                 theta=rotary_max_wavelength,
                 fraction=rotary_percentage,
                 scaling=LinearScaling(factor=rope_scaling_factor),
             ),
             norm="layer",
-            norm_epsilon=layer_norm_epsilon,
-            parallel_residual=parallel_residual,
             query_key_norm="head" if use_query_key_norm else None,
             query_key_value_bias=attention_bias,
             attention_output_bias=attention_bias,
             feed_forward_bias=True,
             feed_forward_gate=False,
-            activation=activation,
-            tie_word_embeddings=tie_word_embeddings,
-            dropout=dropout,
         )
 
 

@@ -25,6 +25,7 @@ from nextword.models.formats.transformers import (
     sliding_layers,
     transformers_format,
 )
+from nextword.models.shared_arguments import shared_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_layouts import AlternatingRows, Rows, Transposed
@@ -76,31 +77,18 @@ class GptOssBackbone(Backbone):
         if rope_scaling is None and rope_scaling_factor != 1:
             rope_scaling = _scaling(rope_scaling_factor)
         return DecoderConfig(
-            vocabulary_size=vocabulary_size,
-            num_layers=num_layers,
-            hidden_dim=hidden_dim,
-            intermediate_dim=intermediate_dim,
-            num_query_heads=num_query_heads,
-            num_key_value_heads=num_key_value_heads,
-            head_dim=head_dim or hidden_dim // num_query_heads,
-            context_length=context_length,
+            **shared_fields(locals()),
             rotary=RotaryConfig(theta=rope_max_wavelength, scaling=rotary_scaling(rope_scaling)),
-            norm_epsilon=layer_norm_epsilon,
             attention_sinks=True,
-            sliding_window=sliding_window,
-            sliding_layers=tuple(sliding_layers),
             query_key_value_bias=attention_bias,
             attention_output_bias=attention_bias,
             feed_forward_bias=True,
             activation="quick_gelu",
-            gate_limit=gate_limit,
             experts=ExpertsConfig(
                 num_experts=num_experts,
                 experts_per_token=top_k,
                 intermediate_dim=intermediate_dim,
             ),
-            tie_word_embeddings=tie_word_embeddings,
-            dropout=dropout,
         )
 
 

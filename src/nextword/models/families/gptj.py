@@ -10,6 +10,7 @@ from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family
 from nextword.models.formats.decoder_tables import LayerNames, interleaved_rotary, query_key_value
 from nextword.models.formats.transformers import activation, spelled_integer, transformers_format
+from nextword.models.shared_arguments import shared_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_layouts import GroupedHeads
@@ -49,25 +50,14 @@ class GPTJBackbone(Backbone):
     ) -> DecoderConfig:
         head_dim = hidden_dim // num_heads
         return DecoderConfig(
-            vocabulary_size=vocabulary_size,
-            num_layers=num_layers,
-            hidden_dim=hidden_dim,
-            intermediate_dim=intermediate_dim,
-            num_query_heads=num_heads,
-            num_key_value_heads=num_heads,
-            head_dim=head_dim,
-            context_length=max_sequence_length,
+            **shared_fields(locals()),
             rotary=RotaryConfig(fraction=rotary_dim / head_dim),
             norm="layer",
-            norm_epsilon=layer_norm_epsilon,
             parallel_residual=True,
             shared_norm=True,
             feed_forward_bias=True,
             feed_forward_gate=False,
-            activation=activation,
-            tie_word_embeddings=tie_word_embeddings,
             head_bias=True,
-            dropout=dropout,
         )
 
 

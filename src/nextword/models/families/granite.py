@@ -16,6 +16,7 @@ from nextword.models.formats.transformers import (
     decoder_arguments,
     transformers_format,
 )
+from nextword.models.shared_arguments import shared_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_layouts import Rows
@@ -70,26 +71,14 @@ class GraniteBackbone(Backbone):
                 shared_dim=shared_intermediate_dim,
             )
         return DecoderConfig(
-            vocabulary_size=vocabulary_size,
-            num_layers=num_layers,
-            hidden_dim=hidden_dim,
-            intermediate_dim=intermediate_dim,
-            num_query_heads=num_query_heads,
-            num_key_value_heads=num_key_value_heads,
-            head_dim=head_dim or hidden_dim // num_query_heads,
-            context_length=context_length,
+            **shared_fields(locals()),
             rotary=RotaryConfig(theta=rope_max_wavelength, scaling=rotary_scaling(rope_scaling)),
             embedding_scale=embedding_multiplier,
-            norm_epsilon=layer_norm_epsilon,
             residual_scale=residual_multiplier,
             attention_scale=attention_multiplier,
             logit_scale=1 / logits_scaling,
             query_key_value_bias=attention_bias,
             attention_output_bias=attention_bias,
-            feed_forward_bias=feed_forward_bias,
-            experts=experts,
-            tie_word_embeddings=tie_word_embeddings,
-            dropout=dropout,
         )
 
 

@@ -20,6 +20,7 @@ from nextword.models.formats.transformers import (
     decoder_arguments,
     transformers_format,
 )
+from nextword.models.shared_arguments import shared_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.tokenizers import BytePairTokenizer, SentencePieceTokenizer
@@ -83,24 +84,10 @@ class LlamaBackbone(Backbone):
         if attention_output_bias is None:
             attention_output_bias = attention_bias
         return DecoderConfig(
-            vocabulary_size=vocabulary_size,
-            num_layers=num_layers,
-            hidden_dim=hidden_dim,
-            intermediate_dim=intermediate_dim,
-            num_query_heads=num_query_heads,
-            num_key_value_heads=num_key_value_heads,
-            head_dim=head_dim or hidden_dim // num_query_heads,
-            context_length=context_length,
+            **shared_fields(locals()),
             rotary=RotaryConfig(theta=rope_max_wavelength, scaling=scaling),
             norm="rms",
-            norm_epsilon=layer_norm_epsilon,
             query_key_value_bias=attention_bias,
-            attention_output_bias=attention_output_bias,
-            feed_forward_bias=feed_forward_bias,
-            feed_forward_gate=feed_forward_gate,
-            activation=activation,
-            tie_word_embeddings=tie_word_embeddings,
-            dropout=dropout,
         )
 
 

@@ -17,6 +17,7 @@ from nextword.models.formats.transformers import (
     sliding_layers,
     transformers_format,
 )
+from nextword.models.shared_arguments import shared_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.tokenizers import BytePairTokenizer, SentencePieceTokenizer
@@ -47,23 +48,11 @@ class MistralBackbone(Backbone):
         rope_scaling: Mapping[str, Any] | None = None,
     ) -> DecoderConfig:
         return DecoderConfig(
-            vocabulary_size=vocabulary_size,
-            num_layers=num_layers,
-            hidden_dim=hidden_dim,
-            intermediate_dim=intermediate_dim,
-            num_query_heads=num_query_heads,
-            num_key_value_heads=num_key_value_heads,
-            head_dim=head_dim or hidden_dim // num_query_heads,
-            context_length=context_length,
+            **shared_fields(locals()),
             rotary=RotaryConfig(
                 theta=rope_max_wavelength,
                 scaling=rotary_scaling(rope_scaling, factor=rope_scaling_factor),
             ),
-            norm_epsilon=layer_norm_epsilon,
-            sliding_window=sliding_window,
-            sliding_layers=None if sliding_layers is None else tuple(sliding_layers),
-            tie_word_embeddings=tie_word_embeddings,
-            dropout=dropout,
         )
 
 

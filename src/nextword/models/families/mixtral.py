@@ -22,6 +22,7 @@ from nextword.models.formats.transformers import (
     decoder_arguments,
     transformers_format,
 )
+from nextword.models.shared_arguments import shared_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.tokenizers import SentencePieceTokenizer
@@ -67,27 +68,16 @@ class MixtralBackbone(Backbone):
                 f"output_router_logits={output_router_logits}."
             )
         return DecoderConfig(
-            vocabulary_size=vocabulary_size,
-            num_layers=num_layers,
-            hidden_dim=hidden_dim,
-            intermediate_dim=intermediate_dim,
-            num_query_heads=num_query_heads,
-            num_key_value_heads=num_key_value_heads,
-            head_dim=head_dim or hidden_dim // num_query_heads,
-            context_length=context_length,
+            **shared_fields(locals()),
             rotary=RotaryConfig(
                 theta=rope_max_wavelength,
                 scaling=rotary_scaling(rope_scaling, factor=rope_scaling_factor),
             ),
-            norm_epsilon=layer_norm_epsilon,
             experts=ExpertsConfig(
                 num_experts=num_experts,
                 experts_per_token=top_k,
                 intermediate_dim=intermediate_dim,
             ),
-            sliding_window=sliding_window,
-            tie_word_embeddings=tie_word_embeddings,
-            dropout=dropout,
         )
 
 

@@ -24,6 +24,7 @@ from nextword.models.formats.transformers import (
     spelled_integer,
     transformers_format,
 )
+from nextword.models.shared_arguments import shared_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 
@@ -81,27 +82,11 @@ class Olmo2Backbone(Backbone):
         if sliding_rope_max_wavelength is not None:
             sliding_rotary = RotaryConfig(theta=sliding_rope_max_wavelength)
         return DecoderConfig(
-            vocabulary_size=vocabulary_size,
-            num_layers=num_layers,
-            hidden_dim=hidden_dim,
-            intermediate_dim=intermediate_dim,
-            num_query_heads=num_query_heads,
-            num_key_value_heads=num_key_value_heads,
-            head_dim=head_dim or hidden_dim // num_query_heads,
-            context_length=context_length,
+            **shared_fields(locals()),
             rotary=RotaryConfig(theta=rope_max_wavelength, scaling=rotary_scaling(rope_scaling)),
-            sliding_rotary=sliding_rotary,
-            rotary_layers=None if rotary_layers is None else tuple(rotary_layers),
-            norm_epsilon=layer_norm_epsilon,
             norm_placement="pre" if use_norms_before else "branch",
-            query_key_norm=query_key_norm,
-            experts=experts,
-            sliding_window=sliding_window,
-            sliding_layers=None if sliding_layers is None else tuple(sliding_layers),
             query_key_value_bias=attention_bias,
             attention_output_bias=attention_bias,
-            tie_word_embeddings=tie_word_embeddings,
-            dropout=dropout,
         )
 
 

@@ -12,6 +12,7 @@ from nextword.models.formats.decoder_tables import LayerNames
 from nextword.models.formats.keras import TRANSFORMER_DECODER_NAMES, KerasClasses, keras_format
 from nextword.models.formats.keras_layers import LAYER_PATHS
 from nextword.models.formats.transformers import activation, decoder_sizes, transformers_format
+from nextword.models.shared_arguments import shared_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_layouts import UnusedRows
@@ -41,14 +42,7 @@ class OPTBackbone(Backbone):
         scale_embedding: bool = False,
     ) -> DecoderConfig:
         return DecoderConfig(
-            vocabulary_size=vocabulary_size,
-            num_layers=num_layers,
-            hidden_dim=hidden_dim,
-            intermediate_dim=intermediate_dim,
-            num_query_heads=num_heads,
-            num_key_value_heads=num_heads,
-            head_dim=hidden_dim // num_heads,
-            context_length=max_sequence_length,
+            **shared_fields(locals()),
             position_embedding="learned",
             embedding_scale=hidden_dim**0.5 if scale_embedding else 1.0,
             norm="layer",
@@ -57,9 +51,7 @@ class OPTBackbone(Backbone):
             attention_output_bias=use_bias,
             feed_forward_bias=use_bias,
             feed_forward_gate=False,
-            activation=activation,
             tie_word_embeddings=True,
-            dropout=dropout,
         )
 
 

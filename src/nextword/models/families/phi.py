@@ -23,6 +23,7 @@ from nextword.models.formats.transformers import (
     decoder_sizes,
     transformers_format,
 )
+from nextword.models.shared_arguments import shared_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 
@@ -50,21 +51,13 @@ class PhiBackbone(Backbone):
         context_length: int | None = None,
     ) -> DecoderConfig:
         return DecoderConfig(
-            vocabulary_size=vocabulary_size,
-            num_layers=num_layers,
-            hidden_dim=hidden_dim,
-            intermediate_dim=intermediate_dim,
-            num_query_heads=num_query_heads,
-            num_key_value_heads=num_key_value_heads,
-            head_dim=hidden_dim // num_query_heads,
-            context_length=context_length,
+            **shared_fields(locals()),
             rotary=RotaryConfig(
                 theta=rope_max_wavelength,
                 fraction=partial_rotary_factor,
                 scaling=rotary_scaling(rope_scaling),
             ),
             norm="layer",
-            norm_epsilon=layer_norm_epsilon,
             parallel_residual=True,
             shared_norm=True,
             query_key_norm="head" if use_query_key_norm else None,
@@ -72,10 +65,7 @@ class PhiBackbone(Backbone):
             attention_output_bias=True,
             feed_forward_bias=True,
             feed_forward_gate=False,
-            activation=activation,
-            tie_word_embeddings=tie_word_embeddings,
             head_bias=True,
-            dropout=dropout,
         )
 
 

@@ -27,6 +27,7 @@ from nextword.models.formats.transformers import (
     decoder_arguments,
     transformers_format,
 )
+from nextword.models.shared_arguments import shared_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.tokenizers import SentencePieceTokenizer
@@ -86,21 +87,10 @@ class Phi3Backbone(Backbone):
                 attention_factor=rope_attention_factor,
             )
         return DecoderConfig(
-            vocabulary_size=vocabulary_size,
-            num_layers=num_layers,
-            hidden_dim=hidden_dim,
-            intermediate_dim=intermediate_dim,
-            num_query_heads=num_query_heads,
-            num_key_value_heads=num_key_value_heads,
-            head_dim=head_dim or hidden_dim // num_query_heads,
-            context_length=max_sequence_length,
+            **shared_fields(locals()),
             rotary=RotaryConfig(
                 theta=rope_max_wavelength, fraction=partial_rotary_factor, scaling=scaling
             ),
-            norm_epsilon=layer_norm_epsilon,
-            sliding_window=sliding_window,
-            tie_word_embeddings=tie_word_embeddings,
-            dropout=dropout,
         )
 
 

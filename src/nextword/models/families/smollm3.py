@@ -15,6 +15,7 @@ from nextword.models.formats.gguf import gguf_arguments, gguf_format, interleave
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.rotary import gguf_scaling, rotary_arguments
 from nextword.models.formats.transformers import decoder_arguments, transformers_format
+from nextword.models.shared_arguments import shared_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_layouts import Transposed
@@ -84,28 +85,17 @@ class SmolLM3Backbone(Backbone):
                 f"{sorted(unknown)}."
             )
         return DecoderConfig(
-            vocabulary_size=vocabulary_size,
-            num_layers=num_layers,
-            hidden_dim=hidden_dim,
-            intermediate_dim=intermediate_dim,
-            num_query_heads=num_attention_heads,
-            num_key_value_heads=num_key_value_heads,
-            head_dim=head_dim or hidden_dim // num_attention_heads,
-            context_length=max_position_embeddings,
+            **shared_fields(locals()),
             rotary=RotaryConfig(
                 theta=rope_theta,
                 fraction=partial_rotary_factor,
                 scaling=rotary_scaling(rope_scaling),
             ),
             rotary_layers=tuple(map(bool, rope_layer_enabled_list)),
-            norm_epsilon=layer_norm_epsilon,
-            sliding_window=sliding_window,
             sliding_layers=tuple(kind == "sliding_attention" for kind in layer_types),
             query_key_value_bias=attention_bias,
             attention_output_bias=attention_bias,
             feed_forward_bias=mlp_bias,
-            tie_word_embeddings=tie_word_embeddings,
-            dropout=dropout,
         )
 
 

@@ -15,6 +15,7 @@ from nextword.models.formats.transformers import (
     decoder_sizes,
     transformers_format,
 )
+from nextword.models.shared_arguments import shared_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 
@@ -49,27 +50,15 @@ class StableLMBackbone(Backbone):
         context_length: int | None = None,
     ) -> DecoderConfig:
         return DecoderConfig(
-            vocabulary_size=vocabulary_size,
-            num_layers=num_layers,
-            hidden_dim=hidden_dim,
-            intermediate_dim=intermediate_dim,
-            num_query_heads=num_query_heads,
-            num_key_value_heads=num_key_value_heads,
-            head_dim=hidden_dim // num_query_heads,
-            context_length=context_length,
+            **shared_fields(locals()),
             rotary=RotaryConfig(
                 theta=rope_max_wavelength,
                 fraction=partial_rotary_factor,
                 scaling=rotary_scaling(rope_scaling),
             ),
             norm="layer",
-            norm_epsilon=layer_norm_epsilon,
             query_key_norm="each_head" if use_query_key_norm else None,
-            query_key_value_bias=query_key_value_bias,
-            parallel_residual=parallel_residual,
             shared_norm=parallel_residual,
-            tie_word_embeddings=tie_word_embeddings,
-            dropout=dropout,
         )
 
 

@@ -16,6 +16,7 @@ from nextword.models.formats.transformers import (
     decoder_sizes,
     transformers_format,
 )
+from nextword.models.shared_arguments import shared_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 
@@ -43,25 +44,13 @@ class Starcoder2Backbone(Backbone):
         context_length: int | None = None,
     ) -> DecoderConfig:
         return DecoderConfig(
-            vocabulary_size=vocabulary_size,
-            num_layers=num_layers,
-            hidden_dim=hidden_dim,
-            intermediate_dim=intermediate_dim,
-            num_query_heads=num_query_heads,
-            num_key_value_heads=num_key_value_heads,
-            head_dim=hidden_dim // num_query_heads,
-            context_length=context_length,
+            **shared_fields(locals()),
             rotary=RotaryConfig(theta=rope_max_wavelength, scaling=rotary_scaling(rope_scaling)),
             norm="layer",
-            norm_epsilon=layer_norm_epsilon,
-            sliding_window=sliding_window,
             query_key_value_bias=use_bias,
             attention_output_bias=use_bias,
             feed_forward_bias=use_bias,
             feed_forward_gate=False,
-            activation=activation,
-            tie_word_embeddings=tie_word_embeddings,
-            dropout=dropout,
         )
 
 
