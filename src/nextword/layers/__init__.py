@@ -21,6 +21,7 @@ from nextword.layers.rotary_config import (
     RotaryConfig,
     RotaryScaling,
     YarnScaling,
+    rotary_config,
     rotary_scaling,
     yarn_magnitude,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "initialize_from",
     "norm_layer",
     "part_path",
+    "rotary_config",
     "rotary_scaling",
     "yarn_magnitude",
 ]

@@ -247,6 +247,32 @@ class RotaryConfig:
         return scaling.original_context_length if isinstance(scaling, LongRopeScaling) else None
 
 
+def rotary_config(
+    theta: float,
+    settings: Mapping[str, Any] | None,
+    *,
+    factor: float = 1.0,
+    fraction: float = 1.0,
+) -> RotaryConfig:
+    """Return the rotary embedding that a backbone's arguments describe.
+
+    Args:
+        theta: see `RotaryConfig`.
+        settings: see `rotary_scaling`.
+        factor: see `rotary_scaling`.
+        fraction: see `RotaryConfig`.
+
+    Raises:
+        ValueError: an argument is out of its range, or the settings are none of a kind of scaling.
+
+    Example:
+    >>> rotary_config(10000.0, None, fraction=0.5)
+    RotaryConfig(theta=10000.0, fraction=0.5, scaling=None)
+    """
+    scaling = rotary_scaling(settings, factor=factor)
+    return RotaryConfig(theta=theta, fraction=fraction, scaling=scaling)
+
+
 def yarn_magnitude(factor: float, scale: float = 1.0) -> float:
     """Return what YaRN multiplies with whatever is rotated.
 

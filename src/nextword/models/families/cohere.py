@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nextword.layers import DecoderConfig, RotaryConfig, rotary_scaling
+from nextword.layers import DecoderConfig, rotary_config
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -64,7 +64,7 @@ class CohereBackbone(Backbone):
         rotary_layers = None if sliding_window is None else sliding_layers
         return DecoderConfig(
             **shared_fields(locals()),
-            rotary=RotaryConfig(theta=rope_max_wavelength, scaling=rotary_scaling(rope_scaling)),
+            rotary=rotary_config(rope_max_wavelength, rope_scaling),
             norm="layer",
             norm_bias=False,
             parallel_residual=True,

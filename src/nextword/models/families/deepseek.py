@@ -7,8 +7,7 @@ from nextword.layers import (
     DecoderConfig,
     ExpertsConfig,
     LatentConfig,
-    RotaryConfig,
-    rotary_scaling,
+    rotary_config,
     yarn_magnitude,
 )
 from nextword.models.backbone import Backbone
@@ -114,7 +113,7 @@ class DeepSeekBackbone(Backbone):
         is_biased = router_scoring == "sigmoid"
         return DecoderConfig(
             **shared_fields(locals()),
-            rotary=RotaryConfig(theta=rope_max_wavelength, scaling=rotary_scaling(rope_scaling)),
+            rotary=rotary_config(rope_max_wavelength, rope_scaling),
             latent=LatentConfig(
                 key_value_rank=key_value_rank,
                 query_rank=query_rank,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nextword.layers import DecoderConfig, RotaryConfig, rotary_scaling
+from nextword.layers import DecoderConfig, rotary_config
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -125,13 +125,11 @@ class Gemma3Backbone(Backbone):
         width = head_dim if query_head_dim_normalize else hidden_dim // num_query_heads
         return DecoderConfig(
             **shared_fields(locals()),
-            rotary=RotaryConfig(
-                theta=rope_max_wavelength,
-                scaling=rotary_scaling(rope_scaling, factor=global_rope_scaling_factor),
+            rotary=rotary_config(
+                rope_max_wavelength, rope_scaling, factor=global_rope_scaling_factor
             ),
-            sliding_rotary=RotaryConfig(
-                theta=sliding_rope_max_wavelength,
-                scaling=rotary_scaling(None, factor=local_rope_scaling_factor),
+            sliding_rotary=rotary_config(
+                sliding_rope_max_wavelength, None, factor=local_rope_scaling_factor
             ),
             embedding_scale=hidden_dim**0.5,
             norm_offset=1.0,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nextword.layers import DecoderConfig, RotaryConfig, rotary_scaling
+from nextword.layers import DecoderConfig, rotary_config
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -56,11 +56,7 @@ class GlmBackbone(Backbone):
     ) -> DecoderConfig:
         return DecoderConfig(
             **shared_fields(locals()),
-            rotary=RotaryConfig(
-                theta=rope_max_wavelength,
-                fraction=partial_rotary_factor,
-                scaling=rotary_scaling(rope_scaling),
-            ),
+            rotary=rotary_config(rope_max_wavelength, rope_scaling, fraction=partial_rotary_factor),
             norm_placement="sandwich" if use_post_norms else "pre",
             query_key_value_bias=attention_bias,
         )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from nextword.layers import DecoderConfig, ExpertsConfig, RotaryConfig, rotary_scaling
+from nextword.layers import DecoderConfig, ExpertsConfig, rotary_config
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -78,7 +78,7 @@ class GptOssBackbone(Backbone):
             rope_scaling = _scaling(rope_scaling_factor)
         return DecoderConfig(
             **shared_fields(locals()),
-            rotary=RotaryConfig(theta=rope_max_wavelength, scaling=rotary_scaling(rope_scaling)),
+            rotary=rotary_config(rope_max_wavelength, rope_scaling),
             attention_sinks=True,
             query_key_value_bias=attention_bias,
             attention_output_bias=attention_bias,

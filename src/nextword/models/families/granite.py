@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nextword.layers import DecoderConfig, ExpertsConfig, RotaryConfig, rotary_scaling
+from nextword.layers import DecoderConfig, ExpertsConfig, rotary_config
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -72,7 +72,7 @@ class GraniteBackbone(Backbone):
             )
         return DecoderConfig(
             **shared_fields(locals()),
-            rotary=RotaryConfig(theta=rope_max_wavelength, scaling=rotary_scaling(rope_scaling)),
+            rotary=rotary_config(rope_max_wavelength, rope_scaling),
             embedding_scale=embedding_multiplier,
             residual_scale=residual_multiplier,
             attention_scale=attention_multiplier,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nextword.errors import PresetError
-from nextword.layers import DecoderConfig, RotaryConfig, rotary_scaling
+from nextword.layers import DecoderConfig, rotary_config
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -49,10 +49,7 @@ class MistralBackbone(Backbone):
     ) -> DecoderConfig:
         return DecoderConfig(
             **shared_fields(locals()),
-            rotary=RotaryConfig(
-                theta=rope_max_wavelength,
-                scaling=rotary_scaling(rope_scaling, factor=rope_scaling_factor),
-            ),
+            rotary=rotary_config(rope_max_wavelength, rope_scaling, factor=rope_scaling_factor),
         )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from nextword.layers import DecoderConfig, ExpertsConfig, RotaryConfig, rotary_scaling
+from nextword.layers import DecoderConfig, ExpertsConfig, rotary_config
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -69,10 +69,7 @@ class MixtralBackbone(Backbone):
             )
         return DecoderConfig(
             **shared_fields(locals()),
-            rotary=RotaryConfig(
-                theta=rope_max_wavelength,
-                scaling=rotary_scaling(rope_scaling, factor=rope_scaling_factor),
-            ),
+            rotary=rotary_config(rope_max_wavelength, rope_scaling, factor=rope_scaling_factor),
             experts=ExpertsConfig(
                 num_experts=num_experts,
                 experts_per_token=top_k,

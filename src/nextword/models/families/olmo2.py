@@ -7,7 +7,7 @@ which have experts, and EXAONE 4 (https://arxiv.org/abs/2507.11407), with layers
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from nextword.layers import DecoderConfig, ExpertsConfig, RotaryConfig, rotary_scaling
+from nextword.layers import DecoderConfig, ExpertsConfig, RotaryConfig, rotary_config
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -83,7 +83,7 @@ class Olmo2Backbone(Backbone):
             sliding_rotary = RotaryConfig(theta=sliding_rope_max_wavelength)
         return DecoderConfig(
             **shared_fields(locals()),
-            rotary=RotaryConfig(theta=rope_max_wavelength, scaling=rotary_scaling(rope_scaling)),
+            rotary=rotary_config(rope_max_wavelength, rope_scaling),
             norm_placement="pre" if use_norms_before else "branch",
             query_key_value_bias=attention_bias,
             attention_output_bias=attention_bias,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nextword.layers import Activation, DecoderConfig, RotaryConfig, rotary_scaling
+from nextword.layers import Activation, DecoderConfig, rotary_config
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -52,11 +52,7 @@ class PhiBackbone(Backbone):
     ) -> DecoderConfig:
         return DecoderConfig(
             **shared_fields(locals()),
-            rotary=RotaryConfig(
-                theta=rope_max_wavelength,
-                fraction=partial_rotary_factor,
-                scaling=rotary_scaling(rope_scaling),
-            ),
+            rotary=rotary_config(rope_max_wavelength, rope_scaling, fraction=partial_rotary_factor),
             norm="layer",
             parallel_residual=True,
             shared_norm=True,

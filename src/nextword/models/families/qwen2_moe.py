@@ -3,13 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from nextword.layers import (
-    DecoderConfig,
-    ExpertsConfig,
-    RotaryConfig,
-    expert_layers,
-    rotary_scaling,
-)
+from nextword.layers import DecoderConfig, ExpertsConfig, expert_layers, rotary_config
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -87,10 +81,7 @@ class QwenMoeBackbone(Backbone):
             raise ValueError("`output_router_logits` must be False. Received: True.")
         return DecoderConfig(
             **shared_fields(locals()),
-            rotary=RotaryConfig(
-                theta=rope_max_wavelength,
-                scaling=rotary_scaling(rope_scaling, factor=rope_scaling_factor),
-            ),
+            rotary=rotary_config(rope_max_wavelength, rope_scaling, factor=rope_scaling_factor),
             experts=ExpertsConfig(
                 num_experts=num_experts,
                 experts_per_token=top_k,

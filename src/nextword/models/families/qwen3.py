@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from nextword.layers import DecoderConfig, RotaryConfig, rotary_scaling
+from nextword.layers import DecoderConfig, rotary_config
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -48,10 +48,7 @@ class Qwen3Backbone(Backbone):
     ) -> DecoderConfig:
         return DecoderConfig(
             **shared_fields(locals()),
-            rotary=RotaryConfig(
-                theta=rope_max_wavelength,
-                scaling=rotary_scaling(rope_scaling, factor=rope_scaling_factor),
-            ),
+            rotary=rotary_config(rope_max_wavelength, rope_scaling, factor=rope_scaling_factor),
             query_key_norm="head",
             query_key_value_bias=attention_bias,
             attention_output_bias=attention_bias,

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from nextword.layers import DecoderConfig, RotaryConfig, rotary_scaling
+from nextword.layers import DecoderConfig, rotary_config
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -86,11 +86,7 @@ class SmolLM3Backbone(Backbone):
             )
         return DecoderConfig(
             **shared_fields(locals()),
-            rotary=RotaryConfig(
-                theta=rope_theta,
-                fraction=partial_rotary_factor,
-                scaling=rotary_scaling(rope_scaling),
-            ),
+            rotary=rotary_config(rope_theta, rope_scaling, fraction=partial_rotary_factor),
             rotary_layers=tuple(map(bool, rope_layer_enabled_list)),
             sliding_layers=tuple(kind == "sliding_attention" for kind in layer_types),
             query_key_value_bias=attention_bias,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nextword.layers import DecoderConfig, RotaryConfig, rotary_scaling
+from nextword.layers import DecoderConfig, rotary_config
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -51,11 +51,7 @@ class StableLMBackbone(Backbone):
     ) -> DecoderConfig:
         return DecoderConfig(
             **shared_fields(locals()),
-            rotary=RotaryConfig(
-                theta=rope_max_wavelength,
-                fraction=partial_rotary_factor,
-                scaling=rotary_scaling(rope_scaling),
-            ),
+            rotary=rotary_config(rope_max_wavelength, rope_scaling, fraction=partial_rotary_factor),
             norm="layer",
             query_key_norm="each_head" if use_query_key_norm else None,
             shared_norm=parallel_residual,

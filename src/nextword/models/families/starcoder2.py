@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nextword.layers import Activation, DecoderConfig, RotaryConfig, rotary_scaling
+from nextword.layers import Activation, DecoderConfig, rotary_config
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -45,7 +45,7 @@ class Starcoder2Backbone(Backbone):
     ) -> DecoderConfig:
         return DecoderConfig(
             **shared_fields(locals()),
-            rotary=RotaryConfig(theta=rope_max_wavelength, scaling=rotary_scaling(rope_scaling)),
+            rotary=rotary_config(rope_max_wavelength, rope_scaling),
             norm="layer",
             query_key_value_bias=use_bias,
             attention_output_bias=use_bias,
