@@ -40,6 +40,14 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def benchmarks(session: nox.Session) -> None:
+    """Measure speed, memory and quality beside the peers: `nox -s benchmarks -- --help`."""
+    session.install(".[jax]", *dependency_group("benchmarks"), *CONSTRAINTS)
+    session.install("--no-deps", "keras-hub", *CONSTRAINTS)
+    session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session
 def sanitizers(session: nox.Session) -> None:
     """Run the native kernels' tests under GCC's address and undefined behaviour sanitizers."""
     session.install(".[jax]", *dependency_group("test"), *CONSTRAINTS)
