@@ -19,6 +19,12 @@ def test_every_argument_is_described_in_its_order(backbone_cls: type) -> None:
     assert f"{backbone_cls.__name__}(" in example
 
 
+@pytest.mark.parametrize("backbone_cls", BACKBONES, ids=lambda cls: cls.__name__)
+def test_every_argument_is_an_attribute(backbone_cls: type) -> None:
+    for name in inspect.signature(backbone_cls.describe).parameters:
+        assert isinstance(getattr(backbone_cls, name), property), name
+
+
 def test_shared_descriptions_are_shared() -> None:
     used = [set(inspect.signature(cls.describe).parameters) for cls in BACKBONES]
     for argument in ARGUMENTS:

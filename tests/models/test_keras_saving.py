@@ -1,5 +1,6 @@
 """Keras' own ways to save a model: configurations, `.keras` files, weight files."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -64,6 +65,31 @@ def test_config_round_trip(lm: Any) -> None:
     np.testing.assert_array_equal(logits(again), logits(lm))
     # The configuration is a copy: what is made from it does not change it.
     assert lm.get_config() == config
+
+
+def test_arguments_are_attributes(lm: Any) -> None:
+    config = lm.backbone.get_config()
+    for name in inspect.signature(lm.backbone.describe).parameters:
+        assert getattr(lm.backbone, name) == config[name]
+    assert lm.backbone.hidden_dim == 8
+    with pytest.raises(AttributeError, match="num_experts"):
+        _ = lm.backbone.num_experts
+
+
+class OwnSampler(nextword.samplers.Sampler):
+    def get_next_token(self, probabilities: Any) -> Any:
+        return keras.ops.argmin(probabilities, axis=-1)
+
+
+def test_keras_file_with_a_users_sampler(lm: Any, tmp_path: Path) -> None:
+    model = nextword.models.LlamaCausalLM(lm.backbone, lm.preprocessor)
+    model.compile(sampler=OwnSampler())
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(
+        tmp_path / "model.keras", custom_objects={"OwnSampler": OwnSampler}
+    )
+    assert type(again.sampler) is OwnSampler
+    assert again.generate("hello", max_new_tokens=3) == model.generate("hello", max_new_tokens=3)
 
 
 def test_config_without_a_preprocessor(lm: Any) -> None:

@@ -1,5 +1,6 @@
 import json
 
+import keras
 import pytest
 
 from nextword import samplers
@@ -166,6 +167,21 @@ def test_a_users_class_needs_custom_objects_to_come_back():
     assert restored.get_config() == Mine(bonus=2, k=9).get_config()
     with pytest.raises(ValueError, match="Unknown sampler 'Custom>Mine'"):
         samplers.deserialize(config)
+
+
+def test_a_users_class_that_keras_knows_comes_back():
+    config = samplers.serialize(Mine(bonus=2))
+    with keras.saving.CustomObjectScope({"Mine": Mine}):
+        assert samplers.get(config).get_config() == Mine(bonus=2).get_config()
+    with keras.saving.CustomObjectScope({"Mine": dict}), pytest.raises(ValueError, match="Unknown"):
+        samplers.get(config)
+    with keras.saving.CustomObjectScope({}):
+        registered = keras.saving.register_keras_serializable("tests", "Registered")(
+            type("Registered", (Mine,), {})
+        )
+        config = samplers.serialize(registered(bonus=3))
+        assert config["registered_name"] == "tests>Registered"
+        assert type(samplers.get(config)) is registered
 
 
 def test_a_users_class_with_one_of_our_names_is_not_ours():

@@ -28,6 +28,11 @@ from nextword.presets.class_presets import ClassPresets
 from nextword.quantization import FORMATS
 
 
+def _argument(name: str) -> property:
+    """Return the attribute that a constructor's argument can be read by."""
+    return property(lambda backbone: backbone._arguments[name], doc=f"The argument `{name}`.")
+
+
 class Backbone(keras.Model):
     """A model without its head: token ids and padding mask in, hidden states out.
 
@@ -36,8 +41,8 @@ class Backbone(keras.Model):
 
     A family's subclass says in `describe` which arguments it takes and which `DecoderConfig` they
     stand for, and in its docstring what is special about them; see `backbone_docs` for the others.
-    It has nothing else. As a functional Keras model a backbone has `summary()`,
-    `get_layer()`, `count_params()` and the like.
+    It has nothing else. Each argument is an attribute, too. As a functional Keras model a backbone
+    has `summary()`, `get_layer()`, `count_params()` and the like.
 
     Args:
         *args: the family's own arguments, see its `describe`.
@@ -66,6 +71,9 @@ class Backbone(keras.Model):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         keras.saving.register_keras_serializable(package="nextword")(cls)
+        for name in inspect.signature(cls.describe).parameters:
+            if not hasattr(cls, name):
+                setattr(cls, name, _argument(name))
         # What `help()` and editors show, and what positional arguments are bound by.
         own = inspect.signature(cls.describe).parameters.values()
         common = inspect.signature(Backbone.__init__).parameters

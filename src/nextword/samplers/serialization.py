@@ -1,12 +1,14 @@
 """From names and configurations to samplers and back.
 
-A fixed table decides which class a name means. Nothing is imported because a configuration
-says so.
+A fixed table decides which class a name means, and Keras' registry of custom objects for classes of
+your own. Nothing is imported because a configuration says so.
 """
 
 from collections.abc import Mapping
 from reprlib import repr as short_repr
 from typing import Any
+
+import keras
 
 from nextword.errors import did_you_mean
 from nextword.samplers.beam_sampler import BeamSampler
@@ -78,11 +80,13 @@ def serialize(sampler: Sampler) -> dict[str, Any]:
         raise TypeError(f"`sampler` must be a `Sampler`. Received: sampler={short_repr(sampler)}.")
     cls = type(sampler)
     is_ours = _BY_CLASS_NAME.get(cls.__name__) is cls
+    registered = keras.saving.get_registered_name(cls)
+    name = registered if ">" in registered else f"Custom>{registered}"
     return {
         "module": "keras_hub.samplers" if is_ours else cls.__module__,
         "class_name": cls.__name__,
         "config": sampler.get_config(),
-        "registered_name": f"keras_hub>{cls.__name__}" if is_ours else f"Custom>{cls.__name__}",
+        "registered_name": f"keras_hub>{cls.__name__}" if is_ours else name,
     }
 
 
@@ -95,7 +99,8 @@ def deserialize(
         config: a name (`"top_k"`, `"TopKSampler"`, `"keras_hub>TopKSampler"`), or a dict with a
             name as `class_name`, the constructor's arguments as `config`, and, if it was
             written by `serialize` or by KerasHub, `module` and `registered_name`.
-        custom_objects: class name to class, for your own subclasses of `Sampler`.
+        custom_objects: class name to class, for your own subclasses of `Sampler` that Keras does
+            not know (`keras.saving.register_keras_serializable`, `keras.saving.CustomObjectScope`).
 
     Returns:
         The sampler.
@@ -127,6 +132,10 @@ def _class_named(
         found = _BY_NAME.get(name) or _BY_CLASS_NAME.get(name)
         if found is not None:
             return found
+    for key in (registered_name, class_name):
+        registered = keras.saving.get_registered_object(key)
+        if isinstance(registered, type) and issubclass(registered, Sampler):
+            return registered
     known = [*_BY_NAME, *custom_objects]
     raise ValueError(
         f"Unknown sampler {short_repr(registered_name)}."
