@@ -18,6 +18,9 @@ BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 """Bytes of a weight in each precision that is not one of GGUF's blocks."""
 
 
+_GGUF_NAMES = {"float32": "f32", "bfloat16": "bf16"}
+
+
 @dataclass(frozen=True)
 class Model:
     """A model to measure.
@@ -129,7 +132,10 @@ class ModelFiles:
         if file_format == "gguf":
             if self._model.is_real and precision == "q4_1":
                 return self._default_file()
-            return self._written(f"{dtype}.gguf", lambda lm, path: lm.export_to_gguf(path, dtype))
+            blocks = _GGUF_NAMES.get(dtype, dtype)
+            return self._written(
+                f"{dtype}.gguf", lambda lm, path: lm.export_to_gguf(path, dtype=blocks)
+            )
         if file_format == "keras":
             return self._written("keras", lambda lm, path: lm.save_to_preset(path))
         return self._written("transformers", lambda lm, path: lm.export_to_transformers(path))
