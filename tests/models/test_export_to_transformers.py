@@ -14,7 +14,6 @@ import nextword
 from keras_presets import MERGES, VOCABULARY
 from nextword.models import Backbone, CausalLM
 from nextword.models.families.bloom import BloomBackbone
-from nextword.models.families.gemma import GemmaBackbone
 from nextword.models.families.gpt_oss import GptOssBackbone
 from nextword.presets import PresetError
 
@@ -219,14 +218,9 @@ HEADS = {"num_query_heads": 4, "num_key_value_heads": 2}
     ("cls", "arguments", "reason"),
     [
         (
-            GemmaBackbone,
-            SIZES | HEADS | {"head_dim": 8, "final_logit_soft_cap": 30.0},
-            "GemmaForCausalLM of transformers has no logit_soft_cap=30.0",
-        ),
-        (
             BloomBackbone,
             SIZES | {"num_heads": 4},
-            "'n_inner' of the checkpoint to be written must be 64",
+            "MptForCausalLM of transformers has no intermediate_dim=24",
         ),
         (
             nextword.models.LlamaBackbone,

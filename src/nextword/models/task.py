@@ -151,7 +151,7 @@ class Task(PipelineModel):
 
         Example:
         ```python
-        lm.save_to_preset("./my-preset")
+        lm.save_to_preset("./my-preset", dequantize=True)
         ```
         """
         from nextword.models.saving import PresetWriter  # which needs the families, and they this
