@@ -13,11 +13,9 @@ import importlib
 import json
 import sys
 import time
-from pathlib import Path
 
-from benchmarks.protocol import SHORT_PROMPT, Contender, Task
+from benchmarks.protocol import PROCESS, SHORT_PROMPT, Contender, Task, resident_bytes
 
-_PROCESS = Path("/proc/self")
 _RESET_PEAK = "5"  # see proc(5), clear_refs
 
 
@@ -32,26 +30,19 @@ def measure_load(contender: Contender, task: Task) -> dict[str, float]:
         `load_seconds` and `load_peak_bytes`, the most at any time; `token_seconds` and
         `token_peak_bytes`, the same until a token is there, compiling included.
     """
-    before = _resident("VmRSS")
-    (_PROCESS / "clear_refs").write_text(_RESET_PEAK)
+    before = resident_bytes("VmRSS")
+    (PROCESS / "clear_refs").write_text(_RESET_PEAK)
     started = time.perf_counter()
     model = contender.load(task)
     figures: dict[str, float] = {
         "load_seconds": time.perf_counter() - started,
-        "load_peak_bytes": _resident("VmHWM") - before,
+        "load_peak_bytes": resident_bytes("VmHWM") - before,
     }
     contender.generate(model, [list(range(SHORT_PROMPT))], 1)
     return figures | {
         "token_seconds": time.perf_counter() - started,
-        "token_peak_bytes": _resident("VmHWM") - before,
+        "token_peak_bytes": resident_bytes("VmHWM") - before,
     }
-
-
-def _resident(name: str) -> int:
-    """Return a number of bytes that the kernel tells of this process."""
-    lines = (_PROCESS / "status").read_text().splitlines()
-    named = dict(line.split(":", 1) for line in lines)
-    return int(named[name].split()[0]) * 1024
 
 
 if __name__ == "__main__":

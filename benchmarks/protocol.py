@@ -7,17 +7,18 @@ many tokens less that for one is the decoding's.
 """
 
 import json
-import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 SHORT_PROMPT = 16
+PROCESS = Path("/proc/self")
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,10 @@ def measure(contender: Contender, task: Task) -> dict[str, Any]:
     """Return a contender's figures for a task, in seconds, tokens per second and bytes."""
     before = time.perf_counter()
     model = contender.load(task)
-    figures = {"load_seconds": time.perf_counter() - before, "load_peak_bytes": _peak_bytes()}
+    figures = {
+        "load_seconds": time.perf_counter() - before,
+        "load_peak_bytes": resident_bytes("VmHWM"),
+    }
     short, long = task.prompts(SHORT_PROMPT), task.prompts(task.prompt_tokens)
     contender.generate(model, short[:1], 1)
     figures["first_token_seconds"] = time.time() - task.started
@@ -97,7 +101,7 @@ def measure(contender: Contender, task: Task) -> dict[str, Any]:
     figures |= {
         "prefill_tokens_per_second": task.rows * task.prompt_tokens / statistics.median(prefill),
         "decode_tokens_per_second": task.rows / statistics.median(decode),
-        "peak_bytes": _peak_bytes(),
+        "peak_bytes": resident_bytes("VmHWM"),
     }
     if task.text and contender.logits is not None:
         figures["perplexity"] = perplexity(contender.logits(model, task.text), task.text)
@@ -124,8 +128,17 @@ def _seconds(contender: Contender, model: Any, prompts: list[list[int]], new_tok
     return time.perf_counter() - before
 
 
-def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def resident_bytes(name: str) -> int:
+    """Return a number of bytes that the kernel tells of this process, see proc(5), status.
+
+    Linux alone tells it. The peak of `getrusage` would be that of the process that started it.
+
+    Args:
+        name: "VmRSS" for what is resident, "VmHWM" for the most that has been.
+    """
+    lines = (PROCESS / "status").read_text().splitlines()
+    named = dict(line.split(":", 1) for line in lines)
+    return int(named[name].split()[0]) * 1024
 
 
 def main(contender: Contender) -> None:
