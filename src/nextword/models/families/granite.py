@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nextword.layers import DecoderConfig, ExpertsConfig, rotary_config
+from nextword.layers import DecoderConfig, optional_experts, rotary_config
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -62,14 +62,9 @@ class GraniteBackbone(Backbone):
         head_dim: int | None = None,
         context_length: int | None = None,
     ) -> DecoderConfig:
-        experts = None
-        if num_experts is not None:
-            experts = ExpertsConfig(
-                num_experts=num_experts,
-                experts_per_token=top_k,
-                intermediate_dim=intermediate_dim,
-                shared_dim=shared_intermediate_dim,
-            )
+        experts = optional_experts(
+            num_experts, top_k, intermediate_dim, shared_dim=shared_intermediate_dim
+        )
         return DecoderConfig(
             **shared_fields(locals()),
             rotary=rotary_config(rope_max_wavelength, rope_scaling),

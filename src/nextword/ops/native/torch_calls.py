@@ -224,9 +224,12 @@ def _float_linear(inputs: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
     return outputs
 
 
-@_float_linear.register_fake
-def _(inputs: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-    return inputs.new_empty(inputs.shape[0], kernel.shape[0])
+def _fake_outputs(inputs: torch.Tensor, weights: torch.Tensor, *_: Any) -> torch.Tensor:
+    """Return what stands for the outputs of a linear layer where nothing is computed."""
+    return inputs.new_empty(inputs.shape[0], weights.shape[0])
+
+
+_float_linear.register_fake(_fake_outputs)
 
 
 @torch.library.custom_op("nextword::int8_linear", mutates_args=(), device_types="cpu")
@@ -237,9 +240,7 @@ def _int8_linear(inputs: torch.Tensor, codes: torch.Tensor, scales: torch.Tensor
     return outputs
 
 
-@_int8_linear.register_fake
-def _(inputs: torch.Tensor, codes: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-    return inputs.new_empty(inputs.shape[0], codes.shape[0])
+_int8_linear.register_fake(_fake_outputs)
 
 
 @torch.library.custom_op("nextword::packed_linear", mutates_args=(), device_types="cpu")
@@ -258,16 +259,9 @@ def _packed_linear(
     return outputs
 
 
-@_packed_linear.register_fake
-def _(
-    inputs: torch.Tensor,
-    codes: torch.Tensor,
-    scales: torch.Tensor,
-    minimums: torch.Tensor | None,
-    bits: int,
-    zero_point: int,
-) -> torch.Tensor:
-    return inputs.new_empty(inputs.shape[0], TILE * codes.shape[0])
+_packed_linear.register_fake(
+    lambda inputs, codes, *_: inputs.new_empty(inputs.shape[0], TILE * codes.shape[0])
+)
 
 
 @torch.library.custom_op("nextword::decode_step", mutates_args=("caches",), device_types="cpu")
@@ -297,17 +291,4 @@ def _decode_step(
     return outputs
 
 
-@_decode_step.register_fake
-def _(
-    hidden_states: torch.Tensor,
-    positions: torch.Tensor,
-    caches: Sequence[torch.Tensor],
-    operands: torch.Tensor,
-    tables: Sequence[torch.Tensor],
-    places: Sequence[int],
-    program: torch.Tensor,
-    factors: torch.Tensor,
-    widths: torch.Tensor,
-    result: int,
-) -> torch.Tensor:
-    return torch.empty_like(hidden_states)
+_decode_step.register_fake(lambda hidden_states, *_: torch.empty_like(hidden_states))
