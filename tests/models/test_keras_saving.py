@@ -4,6 +4,7 @@ import inspect
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -81,14 +82,25 @@ class OwnSampler(nextword.samplers.Sampler):
         return keras.ops.argmin(probabilities, axis=-1)
 
 
-def test_keras_file_with_a_users_sampler(lm: Any, tmp_path: Path) -> None:
+@keras.saving.register_keras_serializable("tests")
+class RegisteredSampler(OwnSampler):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("cls", "custom_objects"),
+    [(OwnSampler, {"OwnSampler": OwnSampler}), (RegisteredSampler, None)],
+)
+def test_keras_file_with_a_users_sampler(
+    lm: Any, tmp_path: Path, cls: type, custom_objects: dict[str, Any] | None
+) -> None:
     model = nextword.models.LlamaCausalLM(lm.backbone, lm.preprocessor)
-    model.compile(sampler=OwnSampler())
+    model.compile(sampler=cls())
     model.save(tmp_path / "model.keras")
-    again = keras.saving.load_model(
-        tmp_path / "model.keras", custom_objects={"OwnSampler": OwnSampler}
-    )
-    assert type(again.sampler) is OwnSampler
+    with pytest.raises(ValueError, match="Unknown sampler") if custom_objects else nullcontext():
+        keras.saving.load_model(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras", custom_objects=custom_objects)
+    assert type(again.sampler) is cls
     assert again.generate("hello", max_new_tokens=3) == model.generate("hello", max_new_tokens=3)
 
 

@@ -68,8 +68,5 @@ def _kernels() -> str:
 
     name = kernels_in_use()
     if name is None:
-        return (
-            "not built: install a C++ compiler, then nextword again, for several times the speed "
-            "on a processor"
-        )
+        return "not built: install a C++ compiler, then nextword again"
     return name if uses_kernels() else f"{name}, but the backend computes without them"

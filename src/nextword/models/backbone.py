@@ -375,9 +375,9 @@ class Backbone(keras.Model):
         are rounded to 8 bits, too, token by token: what Keras and KerasHub compute, on a float32
         model number by number. "int8_weight_only" leaves the inputs as they are. With "q8_0",
         "q4_1" and "q4_0" it is weights alone, too, that are rounded, to 8 or 4 bits in groups of 32
-        inputs that share a scale, as in GGUF; where the native kernels are built, these are the
-        fastest. Experts stay as they are, as in KerasHub. Matrices that are quantized in another
-        mode are converted.
+        inputs that share a scale, as in GGUF. The native kernels, where they are built, compute
+        with all but "int8". Experts stay as they are, as in KerasHub. Matrices that are quantized
+        in another mode are converted.
 
         The rounded weights do not train; LoRA on top of them does. Without it, `fit` of a model
         turns them into floats again, with a warning, but for those in "int8", as in Keras.
