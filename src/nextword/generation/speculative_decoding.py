@@ -25,7 +25,7 @@ from nextword.generation.sampling import first_tokens
 from nextword.generation.sampling_inputs import SamplingInputs
 from nextword.generation.steps import Decoder
 from nextword.samplers import Sampler, SpeculativeSampler
-from nextword.samplers.randomness import gumbel_noise_at, substream, uniform_at
+from nextword.samplers.randomness import gumbel_noise, substream, uniform_at
 from nextword.samplers.selection import pad_vocabulary, sample
 
 if TYPE_CHECKING:
@@ -236,9 +236,7 @@ def _check(
     # Where two distributions are the same but for rounding, there may be no excess.
     excess = ops.where(ops.any(excess > 0, axis=-1, keepdims=True), excess, wanted)
     replacement_seeds = substream(seeds, _REPLACE)
-    chosen = sample(
-        ops.log(excess), lambda ids: gumbel_noise_at(replacement_seeds, steps + kept, ids)
-    )
+    chosen = sample(ops.log(excess), lambda ids: gumbel_noise(replacement_seeds, steps + kept, ids))
     is_chosen = ops.arange(count + 1, dtype="int32") == kept[:, None]
     return ops.where(is_chosen, chosen[:, None], ops.pad(proposed, ((0, 0), (0, 1)))), kept
 

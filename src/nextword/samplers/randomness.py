@@ -109,8 +109,11 @@ def uniform_at(seeds: Any, steps: Any, token_ids: Any) -> Any:
     return ops.minimum(v, _LARGEST_BELOW_ONE)
 
 
-def gumbel_noise_at(seeds: Any, steps: Any, token_ids: Any) -> Any:
+def gumbel_noise(seeds: Any, steps: Any, token_ids: Any) -> Any:
     """Return the standard Gumbel noise of chosen tokens.
+
+    The token with the largest sum of its logit and its noise is a sample of softmax(logits): the
+    Gumbel-max trick (Gumbel 1954; Maddison et al., "A* sampling", 2014).
 
     Args:
         seeds: int32 `[batch, 2]`, the words of each row's seed.
@@ -123,21 +126,3 @@ def gumbel_noise_at(seeds: Any, steps: Any, token_ids: Any) -> Any:
     # With v uniform in (0, 1), -log(v) would have its steps where v is near 1. They are put where
     # v is near 0, and there 2**-31 wide: the largest noise of a row decides, and must not tie.
     return -ops.log(-ops.log1p(-uniform_at(seeds, steps, token_ids)))
-
-
-def gumbel_noise(seeds: Any, steps: Any, vocabulary_size: int) -> Any:
-    """Return the standard Gumbel noise of every token of the vocabulary.
-
-    The index of the largest of `logits + noise` is a sample of softmax(logits): the Gumbel-max
-    trick (Gumbel 1954; Maddison et al., "A* sampling", 2014).
-
-    Args:
-        seeds: int32 `[batch, 2]`, the words of each row's seed.
-        steps: int32 `[batch]`, the index of the token that each row is about to choose.
-        vocabulary_size: the number of tokens.
-
-    Returns:
-        float32 `[batch, vocabulary_size]`, finite, between -2.9 and 22.2.
-    """
-    token_ids = ops.arange(vocabulary_size, dtype="int32")
-    return gumbel_noise_at(seeds, steps, token_ids[None])

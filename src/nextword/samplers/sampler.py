@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from nextword.samplers.arguments import check_temperature
-from nextword.samplers.randomness import gumbel_noise_at, row_keys
+from nextword.samplers.randomness import gumbel_noise, row_keys
 from nextword.samplers.selection import (
     is_greedy,
     log_point_mass,
@@ -34,7 +34,7 @@ class Rows(NamedTuple):
     def noise(self, token_ids: Any) -> Any:
         """Return the Gumbel noise of tokens, float32 `[batch, tokens]`; greedy rows have none."""
         greedy = is_greedy(self.parameters["temperature"])[:, None]
-        return ops.where(greedy, 0.0, gumbel_noise_at(self.seeds, self.steps, token_ids))
+        return ops.where(greedy, 0.0, gumbel_noise(self.seeds, self.steps, token_ids))
 
     def at_unit_temperature(self) -> "Rows":
         """Return the same rows with their temperatures set to 1; greedy rows stay greedy."""
