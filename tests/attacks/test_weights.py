@@ -189,7 +189,13 @@ def test_tensors_of_any_other_rank(tmp_path: Path, name: str, shape: tuple[int, 
             weights(path, (11, 13), "float32")
 
 
-@pytest.mark.parametrize(("attack", "message"), ATTACKS.items(), ids=lambda value: str(value)[:24])
+each_attack = pytest.mark.parametrize(
+    ("attack", "message"),
+    [pytest.param(*each, id=each[0].__name__) for each in ATTACKS.items()],
+)
+
+
+@each_attack
 def test_h5_files(preset: Path, bait: Path, attack: Attack, message: str) -> None:
     with h5py.File(preset / "model.weights.h5", "a") as file:
         attack(file, bait)
@@ -203,7 +209,7 @@ def model() -> Any:
     return classifier()
 
 
-@pytest.mark.parametrize(("attack", "message"), ATTACKS.items(), ids=lambda value: str(value)[:24])
+@each_attack
 def test_h5_files_of_weights_beside_the_backbone_s(
     tmp_path: Path, bait: Path, model: Any, attack: Attack, message: str
 ) -> None:
@@ -245,7 +251,7 @@ def fresh() -> Any:
     return nextword.models.LlamaBackbone(20, 1, 2, 8, 12, 1)
 
 
-@pytest.mark.parametrize(("attack", "message"), ATTACKS.items(), ids=lambda value: str(value)[:24])
+@each_attack
 def test_h5_files_of_lora_weights(
     adapted: Path, tmp_path: Path, bait: Path, attack: Attack, message: str
 ) -> None:
