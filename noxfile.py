@@ -36,7 +36,9 @@ def tests(session: nox.Session) -> None:
     session.install("--no-deps", "keras-hub", *CONSTRAINTS)
     # Keras reads and writes a file in the home directory that names a backend.
     environment = {"KERAS_HOME": session.create_tmp(), "KERAS_BACKEND": None}
-    session.run("pytest", *session.posargs, env=environment)
+    # All tests at once run in two processes, each of which takes gigabytes for compiled programs.
+    arguments = session.posargs or ("-n", "2", "--dist", "loadfile")
+    session.run("pytest", *arguments, env=environment)
 
 
 @nox.session
