@@ -10,13 +10,13 @@ from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family
 from nextword.models.formats.decoder_tables import LayerNames, interleaved_rotary
 from nextword.models.formats.gguf import (
-    gguf_arguments,
     gguf_format,
+    gguf_rotary_arguments,
     gguf_sliding_layers,
     has_tensor,
     interleaved_names,
 )
-from nextword.models.formats.rotary import gguf_scaling, rotary_arguments
+from nextword.models.formats.rotary import rotary_arguments
 from nextword.models.formats.transformers import (
     TRANSFORMERS_NAMES,
     decoder_sizes,
@@ -130,9 +130,9 @@ def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerN
 
 
 def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    arguments = gguf_arguments(config, checkpoint, norm="layer")
+    arguments = gguf_rotary_arguments(config, checkpoint, norm="layer")
+    del arguments["head_dim"]  # which is `hidden_dim` shared by the heads
     arguments |= {
-        "rope_scaling": gguf_scaling(config, checkpoint, arguments.pop("head_dim")),
         "logit_scale": config.number("logit_scale"),
         "use_query_key_norm": has_tensor(checkpoint, "blk.0.attn_q_norm.weight"),
         "tie_word_embeddings": True,

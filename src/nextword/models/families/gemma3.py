@@ -10,8 +10,8 @@ from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family
 from nextword.models.formats.gguf import (
-    gguf_arguments,
     gguf_format,
+    gguf_rotary_arguments,
     gguf_sliding_layers,
     shifted_names,
 )
@@ -22,7 +22,7 @@ from nextword.models.formats.keras_blocks import (
     block_layouts,
     block_names,
 )
-from nextword.models.formats.rotary import gguf_scaling, rotary_arguments_by_layer
+from nextword.models.formats.rotary import rotary_arguments_by_layer
 from nextword.models.formats.transformers import (
     TRANSFORMERS_NAMES,
     TRANSFORMERS_NORMS_BEHIND,
@@ -281,7 +281,7 @@ _KERAS_BLOCK = "gemma3_decoder_block"
 
 
 def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    arguments = gguf_arguments(config, checkpoint)
+    arguments = gguf_rotary_arguments(config, checkpoint)
     del arguments["tie_word_embeddings"]
     num_layers = arguments["num_layers"]
     arguments |= {
@@ -295,7 +295,6 @@ def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, A
         "sliding_window_size": config.integer("attention.sliding_window"),
         "sliding_layers": gguf_sliding_layers(config, num_layers, 6),
         "sliding_rope_max_wavelength": config.number("rope.freq_base_swa", 10000.0),
-        "rope_scaling": gguf_scaling(config, checkpoint, arguments["head_dim"]),
     }
     return arguments
 

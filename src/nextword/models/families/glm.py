@@ -14,11 +14,10 @@ from nextword.models.formats.decoder_tables import (
     interleaved_rotary,
     query_key_value,
 )
-from nextword.models.formats.gguf import GGUF_NAMES, gguf_arguments, gguf_format, has_tensor
-from nextword.models.formats.rotary import gguf_partial_rotary, rotary_arguments
+from nextword.models.formats.gguf import GGUF_NAMES, gguf_format, gguf_rotary_arguments, has_tensor
 from nextword.models.formats.transformers import (
     TRANSFORMERS_NAMES,
-    decoder_arguments,
+    rotary_decoder_arguments,
     transformers_format,
 )
 from nextword.models.shared_arguments import shared_fields
@@ -80,13 +79,11 @@ _POST_NORMS = {
 
 
 def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    arguments = decoder_arguments(config, context_length=131072, epsilon=1.5625e-7)
-    arguments |= rotary_arguments(config, arguments["context_length"], default_fraction=0.5)
-    arguments |= {
-        "head_dim": arguments["head_dim"] or 128,
-        "use_post_norms": checkpoint.architecture == "glm4",
-        "attention_bias": config.boolean("attention_bias", True),
-    }
+    arguments = rotary_decoder_arguments(
+        config, context_length=131072, epsilon=1.5625e-7, head_dim=128, fraction=0.5
+    )
+    arguments["use_post_norms"] = checkpoint.architecture == "glm4"
+    arguments["attention_bias"] = config.boolean("attention_bias", True)
     return arguments
 
 
@@ -97,8 +94,7 @@ def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerN
 
 
 def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    arguments = gguf_arguments(config, checkpoint)
-    arguments |= gguf_partial_rotary(config, checkpoint, arguments["head_dim"])
+    arguments = gguf_rotary_arguments(config, checkpoint, is_partial=True)
     is_fused = checkpoint.architecture == "chatglm"
     if is_fused:  # whose heads are no wider
         arguments["head_dim"] = arguments["hidden_dim"] // arguments["num_query_heads"]

@@ -11,17 +11,16 @@ from nextword.models.family import Family
 from nextword.models.formats.decoder_tables import LayerNames
 from nextword.models.formats.gguf import (
     GGUF_NAMES,
-    gguf_arguments,
     gguf_experts,
     gguf_format,
+    gguf_rotary_arguments,
     gguf_sliding_layers,
 )
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_layers import LAYER_PATHS
-from nextword.models.formats.rotary import gguf_scaling, rotary_arguments
 from nextword.models.formats.transformers import (
     TRANSFORMERS_NAMES,
-    decoder_arguments,
+    rotary_decoder_arguments,
     sliding_layers,
     transformers_format,
 )
@@ -124,16 +123,15 @@ class GptOssCausalLM(CausalLM):
 
 
 def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    arguments = decoder_arguments(config, context_length=131072, epsilon=1e-5)
-    num_layers = arguments["num_layers"]
-    arguments |= rotary_arguments(config, arguments["context_length"], 150000.0)
-    scaling = arguments["rope_scaling"]
+    arguments = rotary_decoder_arguments(
+        config, context_length=131072, epsilon=1e-5, head_dim=64, theta=150000.0
+    )
+    num_layers, scaling = arguments["num_layers"], arguments["rope_scaling"]
     if scaling is not None and scaling == _scaling(scaling["factor"]):
         arguments |= {"rope_scaling": None, "rope_scaling_factor": scaling["factor"]}
     arguments |= {
         "num_experts": config.integer("num_local_experts", 128),
         "top_k": config.integer("num_experts_per_tok", 4),
-        "head_dim": arguments["head_dim"] or 64,
         "attention_bias": config.boolean("attention_bias", True),
         "gate_limit": config.number("swiglu_limit", 7.0),
         "sliding_window": config.integer("sliding_window", 128),
@@ -205,13 +203,12 @@ def _keras_experts(config: DecoderConfig) -> LayerNames:
 
 
 def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    arguments = gguf_arguments(config, checkpoint) | gguf_experts(config)
-    scaling = gguf_scaling(config, checkpoint, arguments["head_dim"])
+    arguments = gguf_rotary_arguments(config, checkpoint) | gguf_experts(config)
+    scaling = arguments["rope_scaling"]
     if scaling is not None and scaling["kind"] == "yarn":
         scaling["whole_pairs"] = False  # not stored; what the published models have
     arguments |= {
         "intermediate_dim": arguments["moe_intermediate_dim"],
-        "rope_scaling": scaling,
         "sliding_window": config.integer("attention.sliding_window"),
         "sliding_layers": gguf_sliding_layers(config, arguments["num_layers"], 2),
         "tie_word_embeddings": False,

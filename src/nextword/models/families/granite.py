@@ -9,11 +9,16 @@ from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family
 from nextword.models.formats.decoder_tables import LayerNames
-from nextword.models.formats.gguf import gguf_arguments, gguf_format, has_tensor, interleaved_names
-from nextword.models.formats.rotary import GGUF_PAIR_FACTORS, gguf_scaling, rotary_arguments
+from nextword.models.formats.gguf import (
+    gguf_format,
+    gguf_rotary_arguments,
+    has_tensor,
+    interleaved_names,
+)
+from nextword.models.formats.rotary import GGUF_PAIR_FACTORS
 from nextword.models.formats.transformers import (
     TRANSFORMERS_NAMES,
-    decoder_arguments,
+    rotary_decoder_arguments,
     transformers_format,
 )
 from nextword.models.shared_arguments import shared_fields
@@ -89,7 +94,7 @@ class GraniteCausalLM(CausalLM):
 
 
 def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    arguments = decoder_arguments(config, context_length=2048)
+    arguments = rotary_decoder_arguments(config, context_length=2048)
     arguments["attention_bias"] = config.boolean("attention_bias", False)
     if checkpoint.architecture == "granite":
         arguments["feed_forward_bias"] = config.boolean("mlp_bias", False)
@@ -108,7 +113,6 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
         "logits_scaling",
     ):
         arguments[key] = config.number(key, 1.0)
-    arguments |= rotary_arguments(config, arguments["context_length"])
     return arguments
 
 
@@ -134,12 +138,10 @@ def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerN
 
 
 def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    arguments = gguf_arguments(config, checkpoint)
-    head_dim = arguments["head_dim"]
+    arguments = gguf_rotary_arguments(config, checkpoint)
     arguments |= {
-        "rope_scaling": gguf_scaling(config, checkpoint, head_dim),
         "embedding_multiplier": config.number("embedding_scale", 1.0),
-        "attention_multiplier": config.number("attention.scale", head_dim**-0.5),
+        "attention_multiplier": config.number("attention.scale", arguments["head_dim"] ** -0.5),
         "residual_multiplier": config.number("residual_scale", 1.0),
         "logits_scaling": config.number("logit_scale"),
         "attention_bias": has_tensor(checkpoint, "blk.0.attn_q.bias"),

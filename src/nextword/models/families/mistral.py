@@ -11,9 +11,8 @@ from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family
 from nextword.models.formats.keras import KerasClasses, decoder_names, keras_format
-from nextword.models.formats.rotary import factored, rotary_arguments
 from nextword.models.formats.transformers import (
-    decoder_arguments,
+    rotary_decoder_arguments,
     sliding_layers,
     transformers_format,
 )
@@ -107,9 +106,7 @@ class MistralCausalLM(CausalLM):
 
 
 def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    arguments = decoder_arguments(config, context_length=131072)
-    arguments |= rotary_arguments(config, arguments["context_length"])
-    arguments |= factored(arguments["rope_scaling"])
+    arguments = rotary_decoder_arguments(config, context_length=131072, has_scaling_factor=True)
     # The key's absence stands for 4096, null for no window.
     default_window = None if "sliding_window" in checkpoint.config else 4096
     arguments["sliding_window"] = config.integer("sliding_window", default_window)

@@ -8,18 +8,18 @@ from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family
-from nextword.models.formats.gguf import gguf_arguments, gguf_format, has_experts, interleaved_names
+from nextword.models.formats.gguf import (
+    gguf_format,
+    gguf_rotary_arguments,
+    has_experts,
+    interleaved_names,
+)
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_layers import LAYER_PATHS
-from nextword.models.formats.rotary import (
-    GGUF_PAIR_FACTORS,
-    factored,
-    gguf_scaling,
-    rotary_arguments,
-)
+from nextword.models.formats.rotary import GGUF_PAIR_FACTORS
 from nextword.models.formats.transformers import (
     TRANSFORMERS_NAMES,
-    decoder_arguments,
+    rotary_decoder_arguments,
     transformers_format,
 )
 from nextword.models.shared_arguments import shared_fields
@@ -130,9 +130,10 @@ _KERAS_PATHS = {
 
 
 def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    arguments = decoder_arguments(config, context_length=131072, epsilon=1e-5)
-    arguments |= rotary_arguments(config, arguments["context_length"], 1e6)
-    arguments |= factored(arguments["rope_scaling"]) | {
+    arguments = rotary_decoder_arguments(
+        config, context_length=131072, epsilon=1e-5, theta=1e6, has_scaling_factor=True
+    )
+    arguments |= {
         "num_experts": config.integer("num_local_experts", 8),
         "top_k": config.integer("num_experts_per_tok", 2),
         "sliding_window": config.integer("sliding_window", None),
@@ -143,8 +144,8 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
 
 
 def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    arguments = gguf_arguments(config, checkpoint)
-    arguments |= factored(gguf_scaling(config, checkpoint, arguments["head_dim"])) | {
+    arguments = gguf_rotary_arguments(config, checkpoint, has_scaling_factor=True)
+    arguments |= {
         "num_experts": config.integer("expert_count"),
         "top_k": config.integer("expert_used_count"),
         "sliding_window": None,

@@ -12,11 +12,11 @@ from nextword.models.formats.decoder_tables import LayerNames
 from nextword.models.formats.gguf import (
     GGUF_NAMES,
     fused_names,
-    gguf_arguments,
     gguf_format,
+    gguf_rotary_arguments,
     has_tensor,
 )
-from nextword.models.formats.rotary import gguf_partial_rotary, rotary_arguments
+from nextword.models.formats.rotary import rotary_arguments
 from nextword.models.formats.transformers import (
     TRANSFORMERS_NAMES,
     activation,
@@ -101,8 +101,8 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
 
 
 def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    arguments = gguf_arguments(config, checkpoint, norm="layer")
-    arguments |= gguf_partial_rotary(config, checkpoint, arguments.pop("head_dim"))
+    arguments = gguf_rotary_arguments(config, checkpoint, norm="layer", is_partial=True)
+    del arguments["head_dim"]  # which is `hidden_dim` shared by the heads
     arguments["tie_word_embeddings"] = False
     return arguments
 

@@ -8,12 +8,11 @@ from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family
-from nextword.models.formats.gguf import gguf_arguments, gguf_format
+from nextword.models.formats.gguf import gguf_format, gguf_rotary_arguments
 from nextword.models.formats.keras import KerasClasses, decoder_names, keras_format
-from nextword.models.formats.rotary import factored, gguf_scaling, rotary_arguments
 from nextword.models.formats.transformers import (
-    decoder_arguments,
     optional_sliding_window,
+    rotary_decoder_arguments,
     transformers_format,
 )
 from nextword.models.shared_arguments import shared_fields
@@ -73,9 +72,7 @@ class QwenCausalLM(CausalLM):
 
 
 def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    arguments = decoder_arguments(config, context_length=32768)
-    arguments |= rotary_arguments(config, arguments["context_length"])
-    arguments |= factored(arguments["rope_scaling"])
+    arguments = rotary_decoder_arguments(config, context_length=32768, has_scaling_factor=True)
     arguments |= optional_sliding_window(config, arguments["num_layers"])
     arguments["use_sliding_window_attention"] = arguments["sliding_window_size"] is not None
     # Positions of images, which this model does not see.
@@ -84,9 +81,7 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
 
 
 def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    arguments = gguf_arguments(config, checkpoint)
-    arguments |= factored(gguf_scaling(config, checkpoint, arguments["head_dim"]))
-    return arguments
+    return gguf_rotary_arguments(config, checkpoint, has_scaling_factor=True)
 
 
 FAMILY = Family(

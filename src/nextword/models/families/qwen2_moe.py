@@ -8,16 +8,20 @@ from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family
-from nextword.models.formats.gguf import gguf_arguments, gguf_experts, gguf_format, has_tensor
+from nextword.models.formats.gguf import (
+    gguf_experts,
+    gguf_format,
+    gguf_rotary_arguments,
+    has_tensor,
+)
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_experts import bank_layouts, network_names, network_paths
-from nextword.models.formats.rotary import factored, gguf_scaling, rotary_arguments
 from nextword.models.formats.transformers import (
     TRANSFORMERS_EXPERTS,
     TRANSFORMERS_NAMES,
-    decoder_arguments,
     mixture_arguments,
     optional_sliding_window,
+    rotary_decoder_arguments,
     transformers_format,
 )
 from nextword.models.shared_arguments import shared_fields
@@ -139,11 +143,9 @@ _KERAS_NAMES = {
 
 
 def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    arguments = decoder_arguments(config, context_length=32768)
-    num_layers = arguments["num_layers"]
-    arguments |= rotary_arguments(config, arguments["context_length"])
-    arguments |= factored(arguments["rope_scaling"]) | mixture_arguments(config, num_layers)
-    arguments |= optional_sliding_window(config, num_layers)
+    arguments = rotary_decoder_arguments(config, context_length=32768, has_scaling_factor=True)
+    arguments |= mixture_arguments(config, arguments["num_layers"])
+    arguments |= optional_sliding_window(config, arguments["num_layers"])
     arguments["use_sliding_window_attention"] = arguments["sliding_window_size"] is not None
     arguments["attention_bias"] = config.boolean("qkv_bias", True)
     arguments["top_k"] = config.integer("num_experts_per_tok", 4)
@@ -155,8 +157,8 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
 
 
 def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    arguments = gguf_arguments(config, checkpoint) | gguf_experts(config)
-    arguments |= factored(gguf_scaling(config, checkpoint, arguments.pop("head_dim"))) | {
+    arguments = gguf_rotary_arguments(config, checkpoint, has_scaling_factor=True)
+    arguments |= gguf_experts(config) | {
         "shared_expert_intermediate_dim": config.integer(
             "expert_shared_feed_forward_length", arguments["intermediate_dim"]
         ),

@@ -8,12 +8,11 @@ from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family
-from nextword.models.formats.gguf import gguf_arguments, gguf_format
+from nextword.models.formats.gguf import gguf_format, gguf_rotary_arguments
 from nextword.models.formats.keras import KerasClasses, decoder_names, keras_format
-from nextword.models.formats.rotary import factored, gguf_scaling, rotary_arguments
 from nextword.models.formats.transformers import (
-    decoder_arguments,
     optional_sliding_window,
+    rotary_decoder_arguments,
     transformers_format,
 )
 from nextword.models.shared_arguments import shared_fields
@@ -78,18 +77,16 @@ class Qwen3CausalLM(CausalLM):
 
 
 def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    arguments = decoder_arguments(config, context_length=32768)
-    arguments |= rotary_arguments(config, arguments["context_length"])
-    arguments |= factored(arguments["rope_scaling"])
+    arguments = rotary_decoder_arguments(
+        config, context_length=32768, head_dim=128, has_scaling_factor=True
+    )
     arguments |= optional_sliding_window(config, arguments["num_layers"])
-    arguments["head_dim"] = arguments["head_dim"] or 128
     arguments["attention_bias"] = config.boolean("attention_bias", False)
     return arguments
 
 
 def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    arguments = gguf_arguments(config, checkpoint)
-    arguments |= factored(gguf_scaling(config, checkpoint, arguments["head_dim"]))
+    arguments = gguf_rotary_arguments(config, checkpoint, has_scaling_factor=True)
     # Metadata tell of no window, and none of the published models has one.
     arguments["sliding_window_size"] = None
     return arguments

@@ -8,15 +8,14 @@ from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family
-from nextword.models.formats.gguf import gguf_arguments, gguf_experts, gguf_format
+from nextword.models.formats.gguf import gguf_experts, gguf_format, gguf_rotary_arguments
 from nextword.models.formats.keras import KerasClasses, decoder_names, keras_format
 from nextword.models.formats.keras_experts import bank_layouts, network_names, network_paths
-from nextword.models.formats.rotary import factored, gguf_scaling, rotary_arguments
 from nextword.models.formats.transformers import (
     TRANSFORMERS_EXPERTS,
     TRANSFORMERS_NAMES,
-    decoder_arguments,
     mixture_arguments,
+    rotary_decoder_arguments,
     spelled_integer,
     transformers_format,
 )
@@ -108,9 +107,7 @@ _KERAS_NAMES = {
 
 
 def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    arguments = decoder_arguments(config, context_length=32768)
-    arguments |= rotary_arguments(config, arguments["context_length"])
-    arguments |= factored(arguments["rope_scaling"])
+    arguments = rotary_decoder_arguments(config, context_length=32768, has_scaling_factor=True)
     arguments |= mixture_arguments(config, arguments["num_layers"]) | {
         "num_experts": spelled_integer(config, "num_experts", "num_local_experts"),
         "top_k": config.integer("num_experts_per_tok", 8),
@@ -124,8 +121,8 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
 
 
 def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    arguments = gguf_arguments(config, checkpoint) | gguf_experts(config)
-    arguments |= factored(gguf_scaling(config, checkpoint, arguments["head_dim"])) | {
+    arguments = gguf_rotary_arguments(config, checkpoint, has_scaling_factor=True)
+    arguments |= gguf_experts(config) | {
         # Not stored; what the published models have.
         "norm_top_k_prob": True,
         "sliding_window_size": None,

@@ -11,10 +11,9 @@ from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family
 from nextword.models.formats.decoder_tables import LayerNames
-from nextword.models.formats.gguf import gguf_arguments, gguf_format, interleaved_names
+from nextword.models.formats.gguf import gguf_format, gguf_rotary_arguments, interleaved_names
 from nextword.models.formats.keras import KerasClasses, keras_format
-from nextword.models.formats.rotary import gguf_scaling, rotary_arguments
-from nextword.models.formats.transformers import decoder_arguments, transformers_format
+from nextword.models.formats.transformers import rotary_decoder_arguments, transformers_format
 from nextword.models.shared_arguments import shared_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
@@ -114,13 +113,11 @@ class SmolLM3CausalLM(CausalLM):
 
 
 def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    arguments = decoder_arguments(config, context_length=32768)
-    arguments |= rotary_arguments(config, arguments["context_length"], 2e6, default_fraction=1.0)
-    arguments |= {
-        "attention_bias": config.boolean("attention_bias", False),
-        "mlp_bias": config.boolean("mlp_bias", False),
-        "tie_word_embeddings": config.boolean("tie_word_embeddings", True),
-    }
+    arguments = rotary_decoder_arguments(
+        config, context_length=32768, tie_word_embeddings=True, theta=2e6, fraction=1.0
+    )
+    arguments["attention_bias"] = config.boolean("attention_bias", False)
+    arguments["mlp_bias"] = config.boolean("mlp_bias", False)
     arguments |= _layers(config, arguments["num_layers"])
     config.skip("pretraining_tp", "max_window_layers")  # of no effect on the result
     return _renamed(arguments)
@@ -190,10 +187,9 @@ def _keras_frequencies(config: DecoderConfig) -> dict[str, np.ndarray]:
 
 
 def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    arguments = gguf_arguments(config, checkpoint)
+    arguments = gguf_rotary_arguments(config, checkpoint)
     num_layers = arguments["num_layers"]
     arguments |= {
-        "rope_scaling": gguf_scaling(config, checkpoint, arguments["head_dim"]),
         "partial_rotary_factor": 1.0,
         "attention_bias": False,
         "mlp_bias": False,

@@ -8,8 +8,8 @@ from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family
-from nextword.models.formats.gguf import gguf_arguments, gguf_format, has_tensor
-from nextword.models.formats.rotary import gguf_partial_rotary, rotary_arguments
+from nextword.models.formats.gguf import gguf_format, gguf_rotary_arguments, has_tensor
+from nextword.models.formats.rotary import rotary_arguments
 from nextword.models.formats.transformers import (
     TRANSFORMERS_NAMES,
     decoder_sizes,
@@ -92,8 +92,8 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
 
 
 def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    arguments = gguf_arguments(config, checkpoint, norm="layer")
-    arguments |= gguf_partial_rotary(config, checkpoint, arguments.pop("head_dim"))
+    arguments = gguf_rotary_arguments(config, checkpoint, norm="layer", is_partial=True)
+    del arguments["head_dim"]  # which is `hidden_dim` shared by the heads
     arguments |= {
         "query_key_value_bias": has_tensor(checkpoint, "blk.0.attn_q.bias"),
         "use_query_key_norm": has_tensor(checkpoint, "blk.0.attn_q_norm.weight"),

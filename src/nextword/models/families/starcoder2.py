@@ -8,8 +8,8 @@ from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family
-from nextword.models.formats.gguf import gguf_arguments, gguf_format
-from nextword.models.formats.rotary import gguf_scaling, rotary_arguments
+from nextword.models.formats.gguf import gguf_format, gguf_rotary_arguments
+from nextword.models.formats.rotary import rotary_arguments
 from nextword.models.formats.transformers import (
     TRANSFORMERS_NAMES,
     activation,
@@ -90,8 +90,8 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
 
 
 def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    arguments = gguf_arguments(config, checkpoint, norm="layer")
-    arguments["rope_scaling"] = gguf_scaling(config, checkpoint, arguments.pop("head_dim"))
+    arguments = gguf_rotary_arguments(config, checkpoint, norm="layer")
+    del arguments["head_dim"]  # which is `hidden_dim` shared by the heads
     return arguments
 
 

@@ -12,6 +12,7 @@ from nextword.models.formats.decoder_tables import (
     query_key_value,
     table_reader,
 )
+from nextword.models.formats.rotary import factored, gguf_partial_rotary, gguf_scaling
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader, gguf_settings
 from nextword.presets.weight_layouts import HeadAxis, Shifted
@@ -100,7 +101,7 @@ def shifted_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
 def gguf_arguments(
     config: ConfigReader, checkpoint: Checkpoint, *, norm: str = "rms"
 ) -> dict[str, Any]:
-    """Read what the families with rotary embedding and grouped heads share.
+    """Read what the families with rotary embedding and grouped heads share, but for its scaling.
 
     Args:
         config: the model's metadata.
@@ -126,6 +127,35 @@ def gguf_arguments(
         "tie_word_embeddings": not has_tensor(checkpoint, "output.weight"),
         "context_length": config.integer("context_length"),
     }
+
+
+def gguf_rotary_arguments(
+    config: ConfigReader,
+    checkpoint: Checkpoint,
+    *,
+    norm: str = "rms",
+    is_partial: bool = False,
+    has_scaling_factor: bool = False,
+) -> dict[str, Any]:
+    """Read what the families share whose rotary embedding is scaled as GGUF files tell.
+
+    Args:
+        config: the model's metadata.
+        checkpoint: the GGUF file.
+        norm: see `gguf_arguments`.
+        is_partial: whether the family may rotate a part of each head.
+        has_scaling_factor: whether the family's backbone has `rope_scaling_factor`, see `factored`.
+
+    Returns:
+        What `gguf_arguments` returns; `rope_scaling`, or what `factored` makes of it; and
+        `partial_rotary_factor` where a part may be rotated.
+    """
+    arguments = gguf_arguments(config, checkpoint, norm=norm)
+    head_dim = arguments["head_dim"]
+    if is_partial:
+        return arguments | gguf_partial_rotary(config, checkpoint, head_dim)
+    scaling = gguf_scaling(config, checkpoint, head_dim)
+    return arguments | (factored(scaling) if has_scaling_factor else {"rope_scaling": scaling})
 
 
 def layer_norm_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from nextword.errors import PresetError
 from nextword.layers import Activation, DecoderConfig
 from nextword.models.family import ArgumentsReader, HeadReader, StoredFormat
 from nextword.models.formats.decoder_tables import LayerNames, NamesReader, table_reader
+from nextword.models.formats.rotary import factored, rotary_arguments
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader, transformers_settings
 from nextword.presets.weight_table import WeightTable
@@ -141,15 +142,17 @@ def decoder_arguments(
     *,
     context_length: int,
     epsilon: float = 1e-6,
+    head_dim: int | None = None,
     hidden_act: str = "silu",
     tie_word_embeddings: bool = False,
 ) -> dict[str, Any]:
-    """Read what the families with RMS normalization and SwiGLU share.
+    """Read what the families with RMS normalization and SwiGLU share, but for what they rotate.
 
     Args:
         config: the model's configuration.
         context_length: the family's, where none is given.
         epsilon: the family's, where none is given.
+        head_dim: the family's, where none is given; None for `hidden_dim` shared by the heads.
         hidden_act: the one activation that the family has.
         tie_word_embeddings: whether the family ties its head, where that is not said.
 
@@ -161,9 +164,50 @@ def decoder_arguments(
     return decoder_sizes(config) | {
         "layer_norm_epsilon": config.number("rms_norm_eps", epsilon),
         "tie_word_embeddings": config.boolean("tie_word_embeddings", tie_word_embeddings),
-        "head_dim": config.integer("head_dim", None),
+        "head_dim": config.integer("head_dim", head_dim),
         "context_length": config.integer("max_position_embeddings", context_length),
     }
+
+
+def rotary_decoder_arguments(
+    config: ConfigReader,
+    *,
+    context_length: int,
+    epsilon: float = 1e-6,
+    head_dim: int | None = None,
+    hidden_act: str = "silu",
+    tie_word_embeddings: bool = False,
+    theta: float = 10000.0,
+    fraction: float | None = None,
+    has_scaling_factor: bool = False,
+) -> dict[str, Any]:
+    """Read what the families with RMS normalization, SwiGLU and rotary embedding share.
+
+    Args:
+        config: the model's configuration.
+        context_length: see `decoder_arguments`.
+        epsilon: see `decoder_arguments`.
+        head_dim: see `decoder_arguments`.
+        hidden_act: see `decoder_arguments`.
+        tie_word_embeddings: see `decoder_arguments`.
+        theta: the base of the wavelengths, where none is given.
+        fraction: the part of a head that is rotated, where none is given; None in families that
+            rotate whole heads.
+        has_scaling_factor: whether the family's backbone has `rope_scaling_factor`, see `factored`.
+
+    Returns:
+        What `decoder_arguments` and `rotary_arguments` return.
+    """
+    arguments = decoder_arguments(
+        config,
+        context_length=context_length,
+        epsilon=epsilon,
+        head_dim=head_dim,
+        hidden_act=hidden_act,
+        tie_word_embeddings=tie_word_embeddings,
+    )
+    arguments |= rotary_arguments(config, arguments["context_length"], theta, fraction)
+    return arguments | (factored(arguments["rope_scaling"]) if has_scaling_factor else {})
 
 
 def sliding_layers(config: ConfigReader, num_layers: int) -> list[bool] | None:
