@@ -118,6 +118,21 @@ class ConfigReader:
         expected = " or ".join(map(repr, choices))
         return self._value(key, default, expected, lambda value: _is_one_of(value, choices))
 
+    def expect(self, **settings: Any) -> None:
+        """Check settings that have but one value, which is also that of an absent or null key.
+
+        Args:
+            **settings: the value by the key.
+
+        Raises:
+            PresetError: a setting has another value.
+
+        Example:
+        >>> ConfigReader({"mlp_bias": False}, name="config.json").expect(mlp_bias=False)
+        """
+        for key, value in settings.items():
+            self.choice(key, [value], value)
+
     def choices(
         self, key: str, choices: Collection[Any], length: int, default: Any = _REQUIRED
     ) -> Any:

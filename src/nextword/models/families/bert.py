@@ -167,9 +167,7 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
         "activation": activation(config, "hidden_act", "gelu"),
         "layer_norm_epsilon": config.number("layer_norm_eps", 1e-12),
     }
-    config.choice("position_embedding_type", ["absolute"], "absolute")
-    config.choice("is_decoder", [False], False)
-    config.choice("add_cross_attention", [False], False)
+    config.expect(position_embedding_type="absolute", is_decoder=False, add_cross_attention=False)
     # Another dropout rate, the other tasks' heads, what a class is called and how it is trained,
     # and what BERT's own code wrote.
     config.skip("attention_probs_dropout_prob", "classifier_dropout", "tie_word_embeddings")

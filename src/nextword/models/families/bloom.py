@@ -167,8 +167,7 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
         "dropout": config.fraction("hidden_dropout", 0.0),
         "layer_norm_epsilon": config.number("layer_norm_epsilon", 1e-5),
     }
-    config.choice("apply_residual_connection_post_layernorm", [False], False)
-    config.choice("tie_word_embeddings", [True], True)
+    config.expect(apply_residual_connection_post_layernorm=False, tie_word_embeddings=True)
     # How the original code computed the same, and the length of its training samples.
     config.skip("attention_softmax_in_fp32", "bias_dropout_fusion", "masked_softmax_fusion")
     config.skip("offset_alibi", "pretraining_tp", "seq_length", "skip_bias_add")

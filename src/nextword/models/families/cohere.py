@@ -87,7 +87,7 @@ class CohereCausalLM(CausalLM):
 
 
 def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    config.choice("hidden_act", ["silu"], "silu")
+    config.expect(hidden_act="silu")
     arguments = decoder_sizes(config) | {
         "logit_scale": config.number("logit_scale", 0.0625),
         "layer_norm_epsilon": config.number("layer_norm_eps", 1e-5),
@@ -99,7 +99,7 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
     }
     num_layers, head_dim = arguments["num_layers"], arguments["hidden_dim"]
     head_dim //= arguments["num_query_heads"]
-    config.choice("head_dim", [head_dim], head_dim)
+    config.expect(head_dim=head_dim)
     is_first = checkpoint.architecture == "cohere"
     theta = 500000.0 if is_first else 10000.0
     arguments |= rotary_arguments(config, arguments["context_length"], theta)
@@ -112,14 +112,10 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
             (layer + 1) % period != 0 for layer in range(num_layers)
         ]
         # What the graph is in any case, and how a cache is laid out.
-        config.choice("position_embedding_type", ["rope_gptj"], "rope_gptj")
-        config.choice("order_of_interleaved_layers", ["local_attn_first"], "local_attn_first")
-        config.choice("rotary_pct", [1.0], 1.0)
-        config.choice("use_gated_activation", [True], True)
-        config.choice("use_parallel_block", [True], True)
-        config.choice("use_parallel_embedding", [False], False)
-        config.choice("use_embedding_sharing", [True], True)
-        config.choice("use_qk_norm", [False], False)
+        config.expect(position_embedding_type="rope_gptj", rotary_pct=1.0, use_qk_norm=False)
+        config.expect(order_of_interleaved_layers="local_attn_first")
+        config.expect(use_gated_activation=True, use_parallel_block=True)
+        config.expect(use_parallel_embedding=False, use_embedding_sharing=True)
         config.skip("cache_implementation", "layer_switch")
     config.skip("pretraining_tp")  # of no effect on the result
     return arguments

@@ -169,8 +169,7 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
     is_first = checkpoint.architecture == "deepseek_v2"
     arguments |= _rotary_arguments(config, arguments["context_length"], head_dim)
     arguments |= _experts_arguments(config, is_first)
-    config.choice("qk_head_dim", [head_dim], head_dim)
-    config.choice("mlp_bias", [False], False)
+    config.expect(qk_head_dim=head_dim, mlp_bias=False)
     if not is_first:
         config.boolean("rope_interleave", True)  # which the weights' table asks for, too
     # Of training and of devices, or of layers that predict more than the next token.
@@ -196,8 +195,7 @@ def _experts_arguments(config: ConfigReader, is_first: bool) -> dict[str, Any]:
     methods = ["greedy", "group_limited_greedy"] if is_first else ["noaux_tc"]
     method = config.choice("topk_method", methods, methods[0])
     scoring: Literal["softmax", "sigmoid"] = "softmax" if is_first else "sigmoid"
-    config.choice("scoring_func", [scoring], scoring)
-    config.choice("moe_layer_freq", [1], 1)
+    config.expect(scoring_func=scoring, moe_layer_freq=1)
     groups, of_token = config.integer("n_group", 1), config.integer("topk_group", 1)
     return {
         "num_experts": config.integer("n_routed_experts"),

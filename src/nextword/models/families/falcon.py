@@ -162,7 +162,7 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
         "context_length": None if use_alibi else config.integer("max_position_embeddings", 2048),
     }
     config.skip("max_position_embeddings")
-    config.choice("apply_residual_connection_post_layernorm", [False], False)
+    config.expect(apply_residual_connection_post_layernorm=False)
     arguments |= _architecture(config, num_heads)
     arguments |= rotary_arguments(config, arguments["context_length"] or 2048)
     arguments |= factored(arguments["rope_scaling"])
@@ -174,7 +174,7 @@ def _architecture(config: ConfigReader, num_heads: int) -> dict[str, Any]:
     num_key_value_heads = config.integer("num_kv_heads", num_heads)
     is_multi_query = config.boolean("multi_query", True)
     if config.boolean("new_decoder_architecture", False):
-        config.choice("parallel_attn", [True], True)
+        config.expect(parallel_attn=True)
         num_norms = config.choice("num_ln_in_parallel_attn", [1, 2], 2)
         return {
             "num_key_value_heads": num_key_value_heads,
@@ -182,7 +182,7 @@ def _architecture(config: ConfigReader, num_heads: int) -> dict[str, Any]:
             "shared_norm": num_norms == 1,
         }
     is_parallel = config.boolean("parallel_attn", True)
-    config.choice("num_ln_in_parallel_attn", [1], 1)
+    config.expect(num_ln_in_parallel_attn=1)
     return {
         "num_key_value_heads": 1 if is_multi_query else num_heads,
         "parallel_residual": is_parallel,

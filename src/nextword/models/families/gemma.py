@@ -158,8 +158,7 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
     # The first releases said "gelu" and meant its tanh approximation.
     for key in ("hidden_act", "hidden_activation"):
         config.choice(key, ["gelu_pytorch_tanh", "gelu"], "gelu_pytorch_tanh")
-    config.choice("tie_word_embeddings", [True], True)
-    config.choice("use_bidirectional_attention", [False], False)
+    config.expect(tie_word_embeddings=True, use_bidirectional_attention=False)
     config.skip("cache_implementation")
     rope, _, arguments["rope_max_wavelength"] = rotary_section(config, ())
     rope.check_all_read()
@@ -177,7 +176,7 @@ def _gemma2_arguments(config: ConfigReader, num_layers: int) -> dict[str, Any]:
         for key, default in (("attn_logit_softcapping", 50.0), ("final_logit_softcapping", 30.0))
     }
     window = config.integer("sliding_window", 4096)
-    config.choice("sliding_window_size", [window], window)
+    config.expect(sliding_window_size=window)
     return GEMMA2 | {
         "attention_logit_soft_cap": caps["attn_logit_softcapping"],
         "final_logit_soft_cap": caps["final_logit_softcapping"],

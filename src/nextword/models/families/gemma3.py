@@ -270,9 +270,8 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
     ]
     local = config.number("rope_local_base_freq", 10000.0)
     arguments |= rotary_arguments_by_layer(config, arguments["context_length"], 1e6, local)
-    config.choice("hidden_activation", ["gelu_pytorch_tanh"], "gelu_pytorch_tanh")
-    config.choice("tie_word_embeddings", [True], True)
-    config.choice("use_bidirectional_attention", [False], False)
+    config.expect(hidden_activation="gelu_pytorch_tanh", tie_word_embeddings=True)
+    config.expect(use_bidirectional_attention=False)
     config.skip("cache_implementation")
     return arguments
 

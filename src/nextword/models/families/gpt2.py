@@ -134,9 +134,8 @@ def _neo_arguments(config: ConfigReader) -> dict[str, Any]:
 
 def _own_arguments(config: ConfigReader) -> dict[str, Any]:
     hidden_dim = config.integer("n_embd")
-    config.choice("scale_attn_weights", [True], True)
-    config.choice("scale_attn_by_inverse_layer_idx", [False], False)
-    config.choice("add_cross_attention", [False], False)
+    config.expect(scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False)
+    config.expect(add_cross_attention=False)
     # Dropout rates besides the residual's, and another order or dtype of the same products.
     config.skip("attn_pdrop", "embd_pdrop", "reorder_and_upcast_attn", "n_ctx")
     return {

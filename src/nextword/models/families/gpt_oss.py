@@ -138,8 +138,7 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
         "sliding_layers": sliding_layers(config, num_layers)
         or [layer % 2 == 0 for layer in range(num_layers)],
     }
-    config.choice("swiglu_alpha", [1.702], 1.702)
-    config.choice("experts_per_token", [arguments["top_k"]], arguments["top_k"])
+    config.expect(swiglu_alpha=1.702, experts_per_token=arguments["top_k"])
     # What is added to the loss in training only, and a context that the scaling tells, too.
     config.skip("output_router_logits", "router_aux_loss_coef", "initial_context_length")
     return arguments

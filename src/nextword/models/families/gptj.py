@@ -112,8 +112,7 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
             f"'n_head' of {checkpoint.name} must be a multiple of {_CODEGEN_PARTS}. Received: "
             f"{num_heads}."
         )
-    config.choice("rotary", [True], True)
-    config.choice("scale_attn_weights", [True], True)
+    config.expect(rotary=True, scale_attn_weights=True)
     # Another name of a size, other places of dropout, and settings of another task.
     config.skip("n_ctx", "embd_pdrop", "attn_pdrop", "summary_activation", "summary_first_dropout")
     config.skip("summary_proj_to_labels", "summary_type", "summary_use_proj", "tokenizer_class")

@@ -144,10 +144,9 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
         "activation": activation(config, "activation_function", "relu"),
         "use_bias": config.boolean("enable_bias", True),
     }
-    config.choice("word_embed_proj_dim", [hidden_dim], hidden_dim)
-    for key in ("do_layer_norm_before", "layer_norm_elementwise_affine", "tie_word_embeddings"):
-        config.choice(key, [True], True)
-    config.choice("_remove_final_layer_norm", [False], False)
+    config.expect(word_embed_proj_dim=hidden_dim, tie_word_embeddings=True)
+    config.expect(do_layer_norm_before=True, layer_norm_elementwise_affine=True)
+    config.expect(_remove_final_layer_norm=False)
     # Only training looks at these.
     config.skip("activation_dropout", "init_std", "layerdrop", "prefix")
     return arguments

@@ -136,8 +136,7 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
     arguments["dropout"] = config.fraction("resid_pdrop", 0.0)
     arguments["sliding_window"] = config.integer("sliding_window", None)
     arguments |= _rotary_arguments(config, arguments["max_sequence_length"])
-    for key in ("attention_bias", "mlp_bias", "lm_head_bias"):
-        config.choice(key, [False], False)
+    config.expect(attention_bias=False, mlp_bias=False, lm_head_bias=False)
     config.skip("embd_pdrop")  # the dropout of the embedding
     return arguments
 

@@ -76,7 +76,7 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
     arguments |= optional_sliding_window(config, arguments["num_layers"])
     arguments["use_sliding_window_attention"] = arguments["sliding_window_size"] is not None
     # Positions of images, which this model does not see.
-    config.choice("use_mrope", [False], False)
+    config.expect(use_mrope=False)
     return arguments
 
 

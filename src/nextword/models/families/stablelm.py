@@ -76,7 +76,7 @@ _TRANSFORMERS_NAMES = TRANSFORMERS_NAMES | {
 
 
 def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    config.choice("hidden_act", ["silu"], "silu")
+    config.expect(hidden_act="silu")
     arguments = decoder_sizes(config) | {
         "layer_norm_epsilon": config.number("layer_norm_eps", 1e-5),
         "query_key_value_bias": config.boolean("use_qkv_bias", False),

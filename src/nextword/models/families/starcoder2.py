@@ -83,8 +83,7 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
     }
     arguments |= rotary_arguments(config, arguments["context_length"])
     # Says by another word what `hidden_act` and `norm_epsilon` say; and another place of dropout.
-    config.choice("mlp_type", ["default"], "default")
-    config.choice("norm_type", ["layer_norm"], "layer_norm")
+    config.expect(mlp_type="default", norm_type="layer_norm")
     config.skip("embedding_dropout")
     return arguments
 

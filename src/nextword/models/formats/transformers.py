@@ -160,7 +160,7 @@ def decoder_arguments(
         The sizes of `decoder_sizes`, and `layer_norm_epsilon`, `tie_word_embeddings`, `head_dim`
         and `context_length`.
     """
-    config.choice("hidden_act", [hidden_act], hidden_act)
+    config.expect(hidden_act=hidden_act)
     return decoder_sizes(config) | {
         "layer_norm_epsilon": config.number("rms_norm_eps", epsilon),
         "tie_word_embeddings": config.boolean("tie_word_embeddings", tie_word_embeddings),
