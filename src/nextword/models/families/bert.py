@@ -11,6 +11,7 @@ from nextword.models.family import Family, StoredHead
 from nextword.models.formats.decoder_tables import LayerNames
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_layers import LAYER_PATHS
+from nextword.models.formats.keras_names import attention_names, feed_forward_names
 from nextword.models.formats.transformers import activation, transformers_format
 from nextword.models.shared_arguments import shared_fields
 from nextword.models.task import Task
@@ -134,14 +135,10 @@ KERAS_NAMES = {
     "position_embedding": "layers/position_embedding",
     "segment_embedding": "layers/embedding",
     "embedding_norm": "layers/layer_normalization",
-    "self_attention/query": f"{_KERAS_LAYER}/_self_attention_layer/query_dense",
-    "self_attention/key": f"{_KERAS_LAYER}/_self_attention_layer/key_dense",
-    "self_attention/value": f"{_KERAS_LAYER}/_self_attention_layer/value_dense",
-    "self_attention/attention_output": f"{_KERAS_LAYER}/_self_attention_layer/output_dense",
+    **attention_names(f"{_KERAS_LAYER}/_self_attention_layer"),
     "self_attention_norm": f"{_KERAS_LAYER}/_self_attention_layer_norm",
     "feed_forward_norm": f"{_KERAS_LAYER}/_feedforward_layer_norm",
-    "feed_forward/intermediate": f"{_KERAS_LAYER}/_feedforward_intermediate_dense",
-    "feed_forward/feed_forward_output": f"{_KERAS_LAYER}/_feedforward_output_dense",
+    **feed_forward_names(_KERAS_LAYER),
     "pooled_dense": "layers/dense",
 }
 _KERAS_PATHS = {

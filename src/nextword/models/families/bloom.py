@@ -11,6 +11,7 @@ from nextword.models.family import Family
 from nextword.models.formats.decoder_tables import LayerNames, query_key_value
 from nextword.models.formats.gguf import fused_names, gguf_format, layer_norm_arguments
 from nextword.models.formats.keras import KerasClasses, keras_format
+from nextword.models.formats.keras_names import attention_names
 from nextword.models.formats.transformers import DENSE_NAMES, spelled_integer, transformers_format
 from nextword.models.shared_arguments import shared_fields
 from nextword.presets.checkpoint import Checkpoint
@@ -81,28 +82,21 @@ class BloomCausalLM(CausalLM):
 
 
 _KERAS_LAYER = "layers/bloom_decoder_{i}"
+_KERAS_ATTENTION = f"{_KERAS_LAYER}/_self_attention_layer"
 KERAS_NAMES: LayerNames = {
     "token_embedding": "layers/reversible_embedding",
     "embedding_norm": "layers/layer_normalization",
     "output_norm": "layers/layer_normalization_1",
     "self_attention_norm": f"{_KERAS_LAYER}/_pre_attention_layernorm",
-    "self_attention/query": f"{_KERAS_LAYER}/_self_attention_layer/_query_dense",
-    "self_attention/key": f"{_KERAS_LAYER}/_self_attention_layer/_key_dense",
-    "self_attention/value": f"{_KERAS_LAYER}/_self_attention_layer/_value_dense",
-    "self_attention/attention_output": (
-        f"{_KERAS_LAYER}/_self_attention_layer/_output_dense",
-        Transposed(),
-    ),
+    **attention_names(_KERAS_ATTENTION, prefix="_"),
+    "self_attention/attention_output": (f"{_KERAS_ATTENTION}/_output_dense", Transposed()),
     "feed_forward_norm": f"{_KERAS_LAYER}/_post_attention_layernorm",
     "feed_forward/intermediate": f"{_KERAS_LAYER}/_mlp_intermediate_dense",
     "feed_forward/feed_forward_output": f"{_KERAS_LAYER}/_mlp_output_dense",
 }
 _KERAS_PATHS = {
     "token_embedding": "token_embedding",
-    "self_attention/query": "transformer_layer_{i}/self_attention/query_dense",
-    "self_attention/key": "transformer_layer_{i}/self_attention/key_dense",
-    "self_attention/value": "transformer_layer_{i}/self_attention/value_dense",
-    "self_attention/attention_output": "transformer_layer_{i}/self_attention/output_dense",
+    **attention_names("transformer_layer_{i}/self_attention"),
     "feed_forward/intermediate": "transformer_layer_{i}/mlp_intermediate_dense",
     "feed_forward/feed_forward_output": "transformer_layer_{i}/mlp_output_dense",
 }

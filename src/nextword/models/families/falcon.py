@@ -11,6 +11,7 @@ from nextword.models.family import Family
 from nextword.models.formats.decoder_tables import LayerNames, query_key_value
 from nextword.models.formats.gguf import fused_names, gguf_format, layer_norm_arguments
 from nextword.models.formats.keras import KerasClasses, keras_format
+from nextword.models.formats.keras_names import attention_names
 from nextword.models.formats.rotary import factored, gguf_scaling, rotary_arguments
 from nextword.models.formats.transformers import (
     DENSE_NAMES,
@@ -106,27 +107,20 @@ class FalconCausalLM(CausalLM):
 
 
 _KERAS_LAYER = "layers/falcon_transformer_decoder_{i}"
+_KERAS_ATTENTION = f"{_KERAS_LAYER}/attention_layer"
 KERAS_NAMES: LayerNames = {
     "token_embedding": "layers/reversible_embedding",
     "output_norm": "layers/layer_normalization",
     "self_attention_norm": f"{_KERAS_LAYER}/input_layernorm",
-    "self_attention/query": f"{_KERAS_LAYER}/attention_layer/query_dense",
-    "self_attention/key": f"{_KERAS_LAYER}/attention_layer/key_dense",
-    "self_attention/value": f"{_KERAS_LAYER}/attention_layer/value_dense",
-    "self_attention/attention_output": (
-        f"{_KERAS_LAYER}/attention_layer/output_dense",
-        Transposed(),
-    ),
+    **attention_names(_KERAS_ATTENTION),
+    "self_attention/attention_output": (f"{_KERAS_ATTENTION}/output_dense", Transposed()),
     "feed_forward_norm": f"{_KERAS_LAYER}/post_attention_layernorm",
     "feed_forward/intermediate": f"{_KERAS_LAYER}/dense_h_to_4h",
     "feed_forward/feed_forward_output": f"{_KERAS_LAYER}/dense_4h_to_h",
 }
 _KERAS_PATHS = {
     "token_embedding": "token_embedding",
-    "self_attention/query": "transformer_layer_{i}/attention/query_dense",
-    "self_attention/key": "transformer_layer_{i}/attention/key_dense",
-    "self_attention/value": "transformer_layer_{i}/attention/value_dense",
-    "self_attention/attention_output": "transformer_layer_{i}/attention/output_dense",
+    **attention_names("transformer_layer_{i}/attention"),
     "feed_forward/intermediate": "transformer_layer_{i}/dense_h_to_4h",
     "feed_forward/feed_forward_output": "transformer_layer_{i}/dense_4h_to_h",
 }

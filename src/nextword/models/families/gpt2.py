@@ -14,7 +14,8 @@ from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family
 from nextword.models.formats.decoder_tables import LayerNames, query_key_value
 from nextword.models.formats.gguf import fused_names, gguf_format, layer_norm_arguments
-from nextword.models.formats.keras import TRANSFORMER_DECODER_NAMES, KerasClasses, keras_format
+from nextword.models.formats.keras import KerasClasses, keras_format
+from nextword.models.formats.keras_names import TRANSFORMER_DECODER_NAMES
 from nextword.models.formats.transformers import transformers_format
 from nextword.models.shared_arguments import shared_fields
 from nextword.presets.checkpoint import Checkpoint

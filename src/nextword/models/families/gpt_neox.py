@@ -15,6 +15,7 @@ from nextword.models.formats.decoder_tables import LayerNames, query_key_value
 from nextword.models.formats.gguf import fused_names, gguf_format, layer_norm_arguments
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_layers import LAYER_PATHS
+from nextword.models.formats.keras_names import feed_forward_names
 from nextword.models.formats.rotary import rotary_section
 from nextword.models.formats.transformers import activation, decoder_sizes, transformers_format
 from nextword.models.shared_arguments import shared_fields
@@ -102,8 +103,7 @@ KERAS_NAMES: LayerNames = {
     "self_attention/query_norm": f"{_KERAS_ATTENTION}/_query_layer_norm",
     "self_attention/key_norm": f"{_KERAS_ATTENTION}/_key_layer_norm",
     "self_attention_norm": f"{_KERAS_LAYER}/_self_attention_layer_norm",
-    "feed_forward/intermediate": f"{_KERAS_LAYER}/_feedforward_intermediate_dense",
-    "feed_forward/feed_forward_output": f"{_KERAS_LAYER}/_feedforward_output_dense",
+    **feed_forward_names(_KERAS_LAYER),
     "feed_forward_norm": f"{_KERAS_LAYER}/_feedforward_layer_norm",
 }
 _KERAS_PATHS = {

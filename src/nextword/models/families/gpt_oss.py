@@ -18,6 +18,7 @@ from nextword.models.formats.gguf import (
 )
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_layers import LAYER_PATHS
+from nextword.models.formats.keras_names import attention_names
 from nextword.models.formats.transformers import (
     TRANSFORMERS_NAMES,
     rotary_decoder_arguments,
@@ -183,10 +184,7 @@ _KERAS_NAMES: LayerNames = {
     "token_embedding": "layers/reversible_embedding",
     "output_norm": "layers/gpt_oss_layer_normalization",
     "self_attention/sinks": Stored(f"{_KERAS_ATTENTION}/vars/0"),
-    "self_attention/query": f"{_KERAS_ATTENTION}/query_dense",
-    "self_attention/key": f"{_KERAS_ATTENTION}/key_dense",
-    "self_attention/value": f"{_KERAS_ATTENTION}/value_dense",
-    "self_attention/attention_output": f"{_KERAS_ATTENTION}/output_dense",
+    **attention_names(_KERAS_ATTENTION),
     "self_attention_norm": f"{_KERAS_LAYER}/input_layernorm",
     "feed_forward_norm": f"{_KERAS_LAYER}/post_attention_layernorm",
     "feed_forward/router": f"{_KERAS_LAYER}/sparse_moe_block/router/router_dense",

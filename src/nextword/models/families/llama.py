@@ -13,7 +13,8 @@ from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family
 from nextword.models.formats.decoder_tables import LayerNames, interleaved_rotary
 from nextword.models.formats.gguf import gguf_arguments, gguf_format, has_experts, interleaved_names
-from nextword.models.formats.keras import KerasClasses, decoder_names, keras_format
+from nextword.models.formats.keras import KerasClasses, keras_format
+from nextword.models.formats.keras_names import decoder_names
 from nextword.models.formats.rotary import GGUF_PAIR_FACTORS, gguf_scaling, rotary_arguments
 from nextword.models.formats.transformers import (
     TRANSFORMERS_NAMES,

@@ -10,7 +10,8 @@ from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family
-from nextword.models.formats.keras import KerasClasses, decoder_names, keras_format
+from nextword.models.formats.keras import KerasClasses, keras_format
+from nextword.models.formats.keras_names import decoder_names
 from nextword.models.formats.transformers import (
     rotary_decoder_arguments,
     sliding_layers,

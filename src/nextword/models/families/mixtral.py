@@ -16,6 +16,7 @@ from nextword.models.formats.gguf import (
 )
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_layers import LAYER_PATHS
+from nextword.models.formats.keras_names import attention_names, decoder_names
 from nextword.models.formats.rotary import GGUF_PAIR_FACTORS
 from nextword.models.formats.transformers import (
     TRANSFORMERS_NAMES,
@@ -104,21 +105,17 @@ _TRANSFORMERS_NAMES = TRANSFORMERS_NAMES | {
 }
 
 
-_KERAS_LAYER = "layers/mixtral_transformer_decoder_{i}"
-_KERAS_EXPERTS = f"{_KERAS_LAYER}/_sparse_moe_block"
+_KERAS_DECODER = "mixtral_transformer_decoder"
+_KERAS_LAYER = f"layers/{_KERAS_DECODER}_{{i}}"
+_KERAS_EXPERTS = {
+    "feed_forward/router": f"{_KERAS_LAYER}/_sparse_moe_block/_sparse_feedforward_gate_dense",
+    "feed_forward/expert_gate": f"{_KERAS_LAYER}/_sparse_moe_block/expert_bank/vars/0",
+    "feed_forward/expert_intermediate": f"{_KERAS_LAYER}/_sparse_moe_block/expert_bank/vars/1",
+    "feed_forward/expert_output": f"{_KERAS_LAYER}/_sparse_moe_block/expert_bank/vars/2",
+}
 _KERAS_NAMES = {
-    "token_embedding": "layers/reversible_embedding",
-    "output_norm": "layers/mixtral_layer_normalization",
-    "self_attention/query": f"{_KERAS_LAYER}/_self_attention_layer/query_dense",
-    "self_attention/key": f"{_KERAS_LAYER}/_self_attention_layer/key_dense",
-    "self_attention/value": f"{_KERAS_LAYER}/_self_attention_layer/value_dense",
-    "self_attention/attention_output": f"{_KERAS_LAYER}/_self_attention_layer/output_dense",
-    "self_attention_norm": f"{_KERAS_LAYER}/_self_attention_layernorm",
-    "feed_forward/router": f"{_KERAS_EXPERTS}/_sparse_feedforward_gate_dense",
-    "feed_forward/expert_gate": f"{_KERAS_EXPERTS}/expert_bank/vars/0",
-    "feed_forward/expert_intermediate": f"{_KERAS_EXPERTS}/expert_bank/vars/1",
-    "feed_forward/expert_output": f"{_KERAS_EXPERTS}/expert_bank/vars/2",
-    "feed_forward_norm": f"{_KERAS_LAYER}/_feedforward_layernorm",
+    **decoder_names(_KERAS_DECODER, "mixtral_layer_normalization", _KERAS_EXPERTS),
+    **attention_names(f"{_KERAS_LAYER}/_self_attention_layer"),
 }
 _KERAS_PATHS = {
     **LAYER_PATHS,

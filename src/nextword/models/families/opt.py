@@ -9,8 +9,9 @@ from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family
 from nextword.models.formats.decoder_tables import LayerNames
-from nextword.models.formats.keras import TRANSFORMER_DECODER_NAMES, KerasClasses, keras_format
+from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_layers import LAYER_PATHS
+from nextword.models.formats.keras_names import TRANSFORMER_DECODER_NAMES
 from nextword.models.formats.transformers import activation, decoder_sizes, transformers_format
 from nextword.models.shared_arguments import shared_fields
 from nextword.presets.checkpoint import Checkpoint

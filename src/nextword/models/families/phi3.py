@@ -16,6 +16,7 @@ from nextword.models.formats.decoder_tables import (
 from nextword.models.formats.gguf import GGUF_NAMES, gguf_arguments, gguf_format
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_layers import LAYER_PATHS
+from nextword.models.formats.keras_names import attention_names, feed_forward_names
 from nextword.models.formats.rotary import (
     GGUF_LONG_FACTORS,
     GGUF_SHORT_FACTORS,
@@ -116,14 +117,9 @@ _KERAS_NAMES = {
     "token_embedding": "layers/reversible_embedding",
     "output_norm": "layers/phi3_layer_norm",
     "self_attention_norm": f"{_KERAS_LAYER}/pre_attention_layernorm",
-    "self_attention/query": f"{_KERAS_LAYER}/attention/query_dense",
-    "self_attention/key": f"{_KERAS_LAYER}/attention/key_dense",
-    "self_attention/value": f"{_KERAS_LAYER}/attention/value_dense",
-    "self_attention/attention_output": f"{_KERAS_LAYER}/attention/output_dense",
+    **attention_names(f"{_KERAS_LAYER}/attention"),
     "feed_forward_norm": f"{_KERAS_LAYER}/post_attention_layernorm",
-    "feed_forward/intermediate": f"{_KERAS_LAYER}/feedforward_intermediate_dense",
-    "feed_forward/gate": f"{_KERAS_LAYER}/feedforward_gate_dense",
-    "feed_forward/feed_forward_output": f"{_KERAS_LAYER}/feedforward_output_dense",
+    **feed_forward_names(_KERAS_LAYER, prefix=""),
 }
 _KERAS_PATHS = {
     ours: theirs.replace("/self_attention/", "/attention/") for ours, theirs in LAYER_PATHS.items()

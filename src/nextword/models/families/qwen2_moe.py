@@ -16,6 +16,7 @@ from nextword.models.formats.gguf import (
 )
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_experts import bank_layouts, network_names, network_paths
+from nextword.models.formats.keras_names import attention_names, decoder_names
 from nextword.models.formats.transformers import (
     TRANSFORMERS_EXPERTS,
     TRANSFORMERS_NAMES,
@@ -128,17 +129,11 @@ _TRANSFORMERS_NAMES = {
     "feed_forward/shared/feed_forward_output": f"{_SHARED}.down_proj",
 }
 _KERAS_DECODER = "qwen_moe_transformer_decoder"
-_KERAS_LAYER = f"layers/{_KERAS_DECODER}_{{i}}"
+_KERAS_ATTENTION = f"layers/{_KERAS_DECODER}_{{i}}/_self_attention_layer"
 _KERAS_NAMES = {
-    "token_embedding": "layers/reversible_embedding",
-    "output_norm": "layers/qwen_layer_norm",
-    "self_attention/query": f"{_KERAS_LAYER}/_self_attention_layer/query_dense",
-    "self_attention/key": f"{_KERAS_LAYER}/_self_attention_layer/key_dense",
-    "self_attention/value": f"{_KERAS_LAYER}/_self_attention_layer/value_dense",
-    "self_attention/attention_output": f"{_KERAS_LAYER}/_self_attention_layer/_output_dense",
-    "self_attention_norm": f"{_KERAS_LAYER}/_self_attention_layernorm",
-    **network_names(_KERAS_DECODER),
-    "feed_forward_norm": f"{_KERAS_LAYER}/_feedforward_layernorm",
+    **decoder_names(_KERAS_DECODER, "qwen_layer_norm", network_names(_KERAS_DECODER)),
+    **attention_names(_KERAS_ATTENTION),
+    "self_attention/attention_output": f"{_KERAS_ATTENTION}/_output_dense",
 }
 
 

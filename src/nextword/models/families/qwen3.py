@@ -9,7 +9,8 @@ from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family
 from nextword.models.formats.gguf import gguf_format, gguf_rotary_arguments
-from nextword.models.formats.keras import KerasClasses, decoder_names, keras_format
+from nextword.models.formats.keras import KerasClasses, keras_format
+from nextword.models.formats.keras_names import decoder_names
 from nextword.models.formats.transformers import (
     optional_sliding_window,
     rotary_decoder_arguments,

@@ -9,8 +9,9 @@ from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family
 from nextword.models.formats.gguf import gguf_experts, gguf_format, gguf_rotary_arguments
-from nextword.models.formats.keras import KerasClasses, decoder_names, keras_format
+from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_experts import bank_layouts, network_names, network_paths
+from nextword.models.formats.keras_names import decoder_names
 from nextword.models.formats.transformers import (
     TRANSFORMERS_EXPERTS,
     TRANSFORMERS_NAMES,
@@ -98,12 +99,7 @@ class Qwen3MoeCausalLM(CausalLM):
 
 
 _KERAS_DECODER = "qwen3_moe_transformer_decoder"
-_KERAS_NAMES = decoder_names(_KERAS_DECODER, "qwen3_moe_layer_norm")
-_KERAS_NAMES = {
-    **{path: name for path, name in _KERAS_NAMES.items() if not path.startswith("feed_forward")},
-    **network_names(_KERAS_DECODER),
-    "feed_forward_norm": _KERAS_NAMES["feed_forward_norm"],
-}
+_KERAS_NAMES = decoder_names(_KERAS_DECODER, "qwen3_moe_layer_norm", network_names(_KERAS_DECODER))
 
 
 def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:

@@ -33,20 +33,6 @@ from nextword.presets.weight_layouts import JoinedHeads, Layout, SplitHeads, Tra
 from nextword.presets.weight_table import Stored, WeightTable
 from nextword.tokenizers import Tokenizer
 
-_LAYER = "layers/transformer_decoder_{i}"
-TRANSFORMER_DECODER_NAMES = {
-    "output_norm": "layers/layer_normalization",
-    "self_attention/query": f"{_LAYER}/_self_attention_layer/query_dense",
-    "self_attention/key": f"{_LAYER}/_self_attention_layer/key_dense",
-    "self_attention/value": f"{_LAYER}/_self_attention_layer/value_dense",
-    "self_attention/attention_output": f"{_LAYER}/_self_attention_layer/output_dense",
-    "self_attention_norm": f"{_LAYER}/_self_attention_layer_norm",
-    "feed_forward/intermediate": f"{_LAYER}/_feedforward_intermediate_dense",
-    "feed_forward/feed_forward_output": f"{_LAYER}/_feedforward_output_dense",
-    "feed_forward_norm": f"{_LAYER}/_feedforward_layer_norm",
-}
-"""What KerasHub calls the layers of the families that are made of its `TransformerDecoder`."""
-
 _HEAD = "token_embedding/reverse_embeddings"
 # Keras numbers the layers of one class from their second: dense, dense_1, dense_2.
 _FIRST_LAYER = re.compile(r"(layers/\w+)_0/")
@@ -361,37 +347,6 @@ def preset_format(family: Family) -> PresetFormat:
     stored = family.formats.get("keras") or family.formats["nextword"]
     assert isinstance(stored, PresetFormat)  # noqa: S101  # as both formats are
     return stored
-
-
-def decoder_names(decoder: str, output_norm: str) -> dict[str, str]:
-    """Return what KerasHub calls the layers of most decoders with a gated feed-forward network.
-
-    Args:
-        decoder: what the file calls a transformer layer: its class's name in snake case.
-        output_norm: what the file calls the last normalization.
-
-    Example:
-    >>> names = decoder_names("llama_transformer_decoder", "llama_layer_norm")
-    >>> names["output_norm"], names["feed_forward/gate"]
-    ('layers/llama_layer_norm', 'layers/llama_transformer_decoder_{i}/_feedforward_gate_dense')
-    """
-    layer = f"layers/{decoder}_{{i}}"
-    attention = f"{layer}/_self_attention_layer"
-    return {
-        "token_embedding": "layers/reversible_embedding",
-        "output_norm": f"layers/{output_norm}",
-        "self_attention/query": f"{attention}/_query_dense",
-        "self_attention/query_norm": f"{attention}/_query_dense_layer_norm",
-        "self_attention/key": f"{attention}/_key_dense",
-        "self_attention/key_norm": f"{attention}/_key_dense_layer_norm",
-        "self_attention/value": f"{attention}/_value_dense",
-        "self_attention/attention_output": f"{attention}/_output_dense",
-        "self_attention_norm": f"{layer}/_self_attention_layernorm",
-        "feed_forward/intermediate": f"{layer}/_feedforward_intermediate_dense",
-        "feed_forward/gate": f"{layer}/_feedforward_gate_dense",
-        "feed_forward/feed_forward_output": f"{layer}/_feedforward_output_dense",
-        "feed_forward_norm": f"{layer}/_feedforward_layernorm",
-    }
 
 
 def keras_table(config: DecoderConfig, names: LayerNames) -> WeightTable:
