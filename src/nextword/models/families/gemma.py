@@ -28,6 +28,7 @@ from nextword.models.formats.transformers import (
     sliding_layers,
     transformers_format,
 )
+from nextword.models.greedy import compile_greedily
 from nextword.models.shared_arguments import shared_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
@@ -121,19 +122,7 @@ class GemmaCausalLM(CausalLM):
 
     backbone_cls = GemmaBackbone
     preprocessor_cls = GemmaCausalLMPreprocessor
-
-    def compile(
-        self,
-        optimizer: Any = "auto",
-        loss: Any = "auto",
-        *,
-        weighted_metrics: Any = "auto",
-        sampler: Any = "greedy",
-        **kwargs: Any,
-    ) -> None:
-        super().compile(
-            optimizer, loss, weighted_metrics=weighted_metrics, sampler=sampler, **kwargs
-        )
+    compile = compile_greedily
 
 
 _KERAS_BLOCK = "gemma_decoder_block"

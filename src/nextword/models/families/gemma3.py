@@ -30,6 +30,7 @@ from nextword.models.formats.transformers import (
     sliding_layers,
     transformers_format,
 )
+from nextword.models.greedy import compile_greedily
 from nextword.models.shared_arguments import shared_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
@@ -235,19 +236,7 @@ class Gemma3CausalLM(CausalLM):
 
     backbone_cls = Gemma3Backbone
     preprocessor_cls = Gemma3CausalLMPreprocessor
-
-    def compile(
-        self,
-        optimizer: Any = "auto",
-        loss: Any = "auto",
-        *,
-        weighted_metrics: Any = "auto",
-        sampler: Any = "greedy",
-        **kwargs: Any,
-    ) -> None:
-        super().compile(
-            optimizer, loss, weighted_metrics=weighted_metrics, sampler=sampler, **kwargs
-        )
+    compile = compile_greedily
 
 
 def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
