@@ -371,7 +371,7 @@ def test_what_keras_hub_cannot_express_is_said_and_kept(
         (
             "Gemma3",
             {"vision_encoder": {"class_name": "x" * 99}},
-            "text are.*x{30,60}, use",
+            "text are.*x{30,60}\\.",
         ),
         ("Gemma3", {"is_embedding_model": True}, "text are supported"),
         ("SmolLM3", {"layer_types": ["full_attention", "os.system"]}, "'full_attention' and"),

@@ -47,3 +47,62 @@ def shared_fields(arguments: Mapping[str, Any]) -> dict[str, Any]:
     if fields.get("head_dim") is None:
         fields["head_dim"] = fields["hidden_dim"] // num_heads
     return {"num_key_value_heads": num_heads, **fields}
+
+
+def check_fixed(value: Any, reason: str = "", /, **arguments: Any) -> None:
+    """Check arguments that KerasHub has, and that have but one value here.
+
+    Args:
+        value: what they must be.
+        reason: why, in words that follow a colon.
+        **arguments: what was received, by name.
+
+    Raises:
+        ValueError: an argument has another value.
+
+    Example:
+    >>> check_fixed(None, "only text is read", vision_encoder=7)
+    Traceback (most recent call last):
+    ValueError: `vision_encoder` must be None: only text is read. Received: vision_encoder=7.
+    """
+    for name, received in arguments.items():
+        if received != value:
+            raise ValueError(
+                f"`{name}` must be {value}{reason and ': '}{reason}. Received: "
+                f"{name}={received!s:.60}."
+            )
+
+
+def check_equal(**arguments: Any) -> None:
+    """Check arguments that KerasHub has apart, and that stand for one thing here.
+
+    Args:
+        **arguments: what was received, by name.
+
+    Raises:
+        ValueError: they are not all equal.
+
+    Example:
+    >>> check_equal(attention_dropout=0.1, feedforward_dropout=0.1)
+    """
+    received = list(arguments.values())
+    if any(value != received[0] for value in received):
+        names = " and ".join(f"`{name}`" for name in arguments)
+        given = ", ".join(f"{name}={value}" for name, value in arguments.items())
+        raise ValueError(f"{names} must be equal. Received: {given}.")
+
+
+def all_but_last(num_layers: int, period: int) -> list[bool]:
+    """Return for each layer whether it is another than the last of every `period` layers.
+
+    Such are the layers with a sliding window in many families, or those that rotate.
+
+    Args:
+        num_layers: number of layers.
+        period: at least 1.
+
+    Example:
+    >>> all_but_last(num_layers=5, period=3)
+    [True, True, False, True, True]
+    """
+    return [(layer + 1) % period != 0 for layer in range(num_layers)]

@@ -97,9 +97,7 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
             config.integer("max_position_embeddings", 8192), config.integer("model_max_length", 1)
         ),
     }
-    num_layers, head_dim = arguments["num_layers"], arguments["hidden_dim"]
-    head_dim //= arguments["num_query_heads"]
-    config.expect(head_dim=head_dim)
+    config.expect(head_dim=arguments["hidden_dim"] // arguments["num_query_heads"])
     is_first = checkpoint.architecture == "cohere"
     theta = 500000.0 if is_first else 10000.0
     arguments |= rotary_arguments(config, arguments["context_length"], theta)
@@ -108,9 +106,7 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
     else:
         period = config.integer("sliding_window_pattern", 4)
         arguments["sliding_window"] = config.integer("sliding_window", 4096)
-        arguments["sliding_layers"] = sliding_layers(config, num_layers) or [
-            (layer + 1) % period != 0 for layer in range(num_layers)
-        ]
+        arguments["sliding_layers"] = sliding_layers(config, arguments["num_layers"], period)
         # What the graph is in any case, and how a cache is laid out.
         config.expect(position_embedding_type="rope_gptj", rotary_pct=1.0, use_qk_norm=False)
         config.expect(order_of_interleaved_layers="local_attn_first")

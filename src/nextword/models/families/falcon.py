@@ -19,7 +19,7 @@ from nextword.models.formats.transformers import (
     spelled_integer,
     transformers_format,
 )
-from nextword.models.shared_arguments import shared_fields
+from nextword.models.shared_arguments import check_equal, shared_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_layouts import GroupedHeads, Transposed
@@ -59,12 +59,10 @@ class FalconBackbone(Backbone):
         context_length: int | None = None,
         rope_scaling: Mapping[str, Any] | None = None,
     ) -> DecoderConfig:
-        if attention_dropout_rate != feedforward_dropout_rate:
-            raise ValueError(
-                "`attention_dropout_rate` and `feedforward_dropout_rate` must be equal. Received: "
-                f"attention_dropout_rate={attention_dropout_rate}, "
-                f"feedforward_dropout_rate={feedforward_dropout_rate}."
-            )
+        check_equal(
+            attention_dropout_rate=attention_dropout_rate,
+            feedforward_dropout_rate=feedforward_dropout_rate,
+        )
         num_key_value_heads = num_key_value_heads or num_attention_heads
         head_dim = hidden_dim // num_attention_heads
         scaling = rotary_scaling(rope_scaling, factor=rope_scaling_factor)

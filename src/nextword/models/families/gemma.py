@@ -29,7 +29,7 @@ from nextword.models.formats.transformers import (
     transformers_format,
 )
 from nextword.models.greedy import compile_greedily
-from nextword.models.shared_arguments import shared_fields
+from nextword.models.shared_arguments import all_but_last, check_equal, shared_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.tokenizers import SentencePieceTokenizer
@@ -74,18 +74,15 @@ class GemmaBackbone(Backbone):
         attention_bias: bool = False,
         context_length: int | None = None,
     ) -> DecoderConfig:
-        if use_post_ffw_norm != use_post_attention_norm:
-            raise ValueError(
-                "`use_post_ffw_norm` and `use_post_attention_norm` must be equal. Received: "
-                f"use_post_ffw_norm={use_post_ffw_norm}, "
-                f"use_post_attention_norm={use_post_attention_norm}."
-            )
+        check_equal(
+            use_post_ffw_norm=use_post_ffw_norm, use_post_attention_norm=use_post_attention_norm
+        )
         if intermediate_dim % 2:
             raise ValueError(f"`intermediate_dim` must be even. Received: {intermediate_dim}.")
         intermediate_dim //= 2  # the gate is the other half
         width = head_dim if query_head_dim_normalize else hidden_dim // num_query_heads
         if sliding_layers is None:
-            sliding_layers = [layer % 2 == 0 for layer in range(num_layers)]
+            sliding_layers = all_but_last(num_layers, period=2)
         return DecoderConfig(
             **shared_fields(locals()),
             rotary=RotaryConfig(theta=rope_max_wavelength),

@@ -31,10 +31,17 @@ from nextword.models.formats.transformers import (
     transformers_format,
 )
 from nextword.models.greedy import compile_greedily
-from nextword.models.shared_arguments import shared_fields
+from nextword.models.shared_arguments import (
+    all_but_last,
+    check_equal,
+    check_fixed,
+    shared_fields,
+)
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.tokenizers import SentencePieceTokenizer, Tokenizer
+
+_TEXT_ONLY = "only models that read and write text are supported"
 
 
 class Gemma3Backbone(Backbone):
@@ -107,22 +114,14 @@ class Gemma3Backbone(Backbone):
         attention_bias: bool = False,
         context_length: int | None = None,
     ) -> DecoderConfig:
-        if vision_encoder is not None or use_bidirectional_attention or is_embedding_model:
-            raise ValueError(
-                "`vision_encoder` must be None, `use_bidirectional_attention` and "
-                "`is_embedding_model` False: only models that read and write text are supported. "
-                f"Received: vision_encoder={vision_encoder!s:.60}, "
-                f"use_bidirectional_attention={use_bidirectional_attention}, "
-                f"is_embedding_model={is_embedding_model}."
-            )
-        if use_post_ffw_norm != use_post_attention_norm:
-            raise ValueError(
-                "`use_post_ffw_norm` and `use_post_attention_norm` must be equal. Received: "
-                f"use_post_ffw_norm={use_post_ffw_norm}, "
-                f"use_post_attention_norm={use_post_attention_norm}."
-            )
+        check_fixed(None, _TEXT_ONLY, vision_encoder=vision_encoder)
+        check_fixed(False, _TEXT_ONLY, use_bidirectional_attention=use_bidirectional_attention)
+        check_fixed(False, _TEXT_ONLY, is_embedding_model=is_embedding_model)
+        check_equal(
+            use_post_ffw_norm=use_post_ffw_norm, use_post_attention_norm=use_post_attention_norm
+        )
         if sliding_layers is None:
-            sliding_layers = [layer % 6 < 5 for layer in range(num_layers)]
+            sliding_layers = all_but_last(num_layers, period=6)
         width = head_dim if query_head_dim_normalize else hidden_dim // num_query_heads
         return DecoderConfig(
             **shared_fields(locals()),
@@ -216,11 +215,7 @@ class Gemma3CausalLMPreprocessor(CausalLMPreprocessor):
         num_vision_tokens_per_image: int = 256,
     ) -> None:
         super().__init__(tokenizer, sequence_length, add_start_token, add_end_token)
-        if image_converter is not None:
-            raise ValueError(
-                "`image_converter` must be None: only models that read and write text are "
-                f"supported. Received: image_converter={image_converter!s:.60}."
-            )
+        check_fixed(None, _TEXT_ONLY, image_converter=image_converter)
         self.image_converter = image_converter
         self.max_images_per_prompt = max_images_per_prompt
         self.num_vision_tokens_per_image = num_vision_tokens_per_image
@@ -253,10 +248,8 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
         "attention_bias": config.boolean("attention_bias", False),
         "context_length": config.integer("max_position_embeddings", 131072),
     }
-    num_layers, period = arguments["num_layers"], config.integer("sliding_window_pattern", 6)
-    arguments["sliding_layers"] = sliding_layers(config, num_layers) or [
-        (layer + 1) % period != 0 for layer in range(num_layers)
-    ]
+    period = config.integer("sliding_window_pattern", 6)
+    arguments["sliding_layers"] = sliding_layers(config, arguments["num_layers"], period)
     local = config.number("rope_local_base_freq", 10000.0)
     arguments |= rotary_arguments_by_layer(config, arguments["context_length"], 1e6, local)
     config.expect(hidden_activation="gelu_pytorch_tanh", tie_word_embeddings=True)

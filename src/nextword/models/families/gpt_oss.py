@@ -25,7 +25,7 @@ from nextword.models.formats.transformers import (
     sliding_layers,
     transformers_format,
 )
-from nextword.models.shared_arguments import shared_fields
+from nextword.models.shared_arguments import all_but_last, check_fixed, shared_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_layouts import AlternatingRows, Rows, Transposed
@@ -70,10 +70,9 @@ class GptOssBackbone(Backbone):
         context_length: int | None = None,
         rope_scaling: Mapping[str, Any] | None = None,
     ) -> DecoderConfig:
-        if output_router_logits:
-            raise ValueError("`output_router_logits` must be False. Received: True.")
+        check_fixed(False, output_router_logits=output_router_logits)
         if sliding_layers is None:
-            sliding_layers = [layer % 2 == 0 for layer in range(num_layers)]
+            sliding_layers = all_but_last(num_layers, period=2)
         if rope_scaling is None and rope_scaling_factor != 1:
             rope_scaling = _scaling(rope_scaling_factor)
         return DecoderConfig(
@@ -127,7 +126,7 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
     arguments = rotary_decoder_arguments(
         config, context_length=131072, epsilon=1e-5, head_dim=64, theta=150000.0
     )
-    num_layers, scaling = arguments["num_layers"], arguments["rope_scaling"]
+    scaling = arguments["rope_scaling"]
     if scaling is not None and scaling == _scaling(scaling["factor"]):
         arguments |= {"rope_scaling": None, "rope_scaling_factor": scaling["factor"]}
     arguments |= {
@@ -136,8 +135,7 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
         "attention_bias": config.boolean("attention_bias", True),
         "gate_limit": config.number("swiglu_limit", 7.0),
         "sliding_window": config.integer("sliding_window", 128),
-        "sliding_layers": sliding_layers(config, num_layers)
-        or [layer % 2 == 0 for layer in range(num_layers)],
+        "sliding_layers": sliding_layers(config, arguments["num_layers"], period=2),
     }
     config.expect(swiglu_alpha=1.702, experts_per_token=arguments["top_k"])
     # What is added to the loss in training only, and a context that the scaling tells, too.

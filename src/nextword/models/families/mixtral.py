@@ -23,7 +23,7 @@ from nextword.models.formats.transformers import (
     rotary_decoder_arguments,
     transformers_format,
 )
-from nextword.models.shared_arguments import shared_fields
+from nextword.models.shared_arguments import check_fixed, shared_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.tokenizers import SentencePieceTokenizer
@@ -62,12 +62,8 @@ class MixtralBackbone(Backbone):
         context_length: int | None = None,
         rope_scaling: Mapping[str, Any] | None = None,
     ) -> DecoderConfig:
-        if router_jitter_noise or output_router_logits:
-            raise ValueError(
-                "`router_jitter_noise` must be 0 and `output_router_logits` False. Received: "
-                f"router_jitter_noise={router_jitter_noise}, "
-                f"output_router_logits={output_router_logits}."
-            )
+        check_fixed(0, router_jitter_noise=router_jitter_noise)
+        check_fixed(False, output_router_logits=output_router_logits)
         return DecoderConfig(
             **shared_fields(locals()),
             rotary=rotary_config(rope_max_wavelength, rope_scaling, factor=rope_scaling_factor),

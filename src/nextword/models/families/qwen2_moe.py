@@ -25,7 +25,7 @@ from nextword.models.formats.transformers import (
     rotary_decoder_arguments,
     transformers_format,
 )
-from nextword.models.shared_arguments import shared_fields
+from nextword.models.shared_arguments import check_fixed, shared_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.tokenizers import BytePairTokenizer
@@ -82,8 +82,7 @@ class QwenMoeBackbone(Backbone):
         context_length: int | None = None,
         rope_scaling: Mapping[str, Any] | None = None,
     ) -> DecoderConfig:
-        if output_router_logits:
-            raise ValueError("`output_router_logits` must be False. Received: True.")
+        check_fixed(False, output_router_logits=output_router_logits)
         return DecoderConfig(
             **shared_fields(locals()),
             rotary=rotary_config(rope_max_wavelength, rope_scaling, factor=rope_scaling_factor),

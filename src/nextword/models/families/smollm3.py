@@ -14,7 +14,7 @@ from nextword.models.formats.decoder_tables import LayerNames
 from nextword.models.formats.gguf import gguf_format, gguf_rotary_arguments, interleaved_names
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.transformers import rotary_decoder_arguments, transformers_format
-from nextword.models.shared_arguments import shared_fields
+from nextword.models.shared_arguments import all_but_last, check_fixed, shared_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_layouts import Transposed
@@ -73,11 +73,7 @@ class SmolLM3Backbone(Backbone):
         dropout: float = 0.0,
         head_dim: int | None = None,
     ) -> DecoderConfig:
-        if attention_dropout:
-            raise ValueError(
-                "`attention_dropout` must be 0; `dropout` is the rate of the branches. Received: "
-                f"attention_dropout={attention_dropout}."
-            )
+        check_fixed(0, "`dropout` is the rate of the branches", attention_dropout=attention_dropout)
         if unknown := set(layer_types) - set(_KINDS):
             raise ValueError(
                 f"`layer_types` must hold 'full_attention' and 'sliding_attention'. Received: "
@@ -136,7 +132,7 @@ def _renamed(arguments: dict[str, Any]) -> dict[str, Any]:
 def _layers(config: ConfigReader, num_layers: int) -> dict[str, Any]:
     """Read which layers rotate, and which have a sliding window: by default those that do not."""
     interval = config.integer("no_rope_layer_interval", 4)
-    default = [int((layer + 1) % interval != 0) for layer in range(num_layers)]
+    default = list(map(int, all_but_last(num_layers, interval)))
     rotates = config.choices("no_rope_layers", [0, 1], num_layers, default)
     is_windowed = config.boolean("use_sliding_window", False)
     window = config.integer("sliding_window", None)
@@ -194,7 +190,7 @@ def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, A
         "attention_bias": False,
         "mlp_bias": False,
         # Not stored; what the published model has.
-        "rope_layer_enabled_list": [(layer + 1) % 4 != 0 for layer in range(num_layers)],
+        "rope_layer_enabled_list": all_but_last(num_layers, period=4),
         "layer_types": [_KINDS[0]] * num_layers,
     }
     return _renamed(arguments)

@@ -13,6 +13,7 @@ from nextword.models.formats.decoder_tables import (
     table_reader,
 )
 from nextword.models.formats.rotary import factored, gguf_partial_rotary, gguf_scaling
+from nextword.models.shared_arguments import all_but_last
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader, gguf_settings
 from nextword.presets.weight_layouts import HeadAxis, Shifted
@@ -216,7 +217,7 @@ def gguf_sliding_layers(config: ConfigReader, num_layers: int, period: int) -> l
         period: the family's, where none is given; 0 stands for all layers.
     """
     period = config.integer("attention.sliding_window_pattern", period, minimum=0)
-    return [period == 0 or layer % period < period - 1 for layer in range(num_layers)]
+    return all_but_last(num_layers, period) if period else [True] * num_layers
 
 
 def has_tensor(checkpoint: Checkpoint, name: str) -> bool:

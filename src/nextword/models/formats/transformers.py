@@ -8,6 +8,7 @@ from nextword.layers import Activation, DecoderConfig
 from nextword.models.family import ArgumentsReader, HeadReader, StoredFormat
 from nextword.models.formats.decoder_tables import LayerNames, NamesReader, table_reader
 from nextword.models.formats.rotary import factored, rotary_arguments
+from nextword.models.shared_arguments import all_but_last
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader, transformers_settings
 from nextword.presets.weight_table import WeightTable
@@ -210,10 +211,23 @@ def rotary_decoder_arguments(
     return arguments | (factored(arguments["rope_scaling"]) if has_scaling_factor else {})
 
 
-def sliding_layers(config: ConfigReader, num_layers: int) -> list[bool] | None:
-    """Read which layers have a sliding window; None where `layer_types` is not given."""
+def sliding_layers(
+    config: ConfigReader, num_layers: int, period: int | None = None
+) -> list[bool] | None:
+    """Read which layers have a sliding window.
+
+    Args:
+        config: the model's configuration.
+        num_layers: number of layers.
+        period: where `layer_types` is not given, all but the last of every so many layers have one.
+
+    Returns:
+        None where neither is given.
+    """
     kinds = config.choices("layer_types", ["full_attention", "sliding_attention"], num_layers, None)
-    return kinds and [kind == "sliding_attention" for kind in kinds]
+    if kinds is None:
+        return None if period is None else all_but_last(num_layers, period)
+    return [kind == "sliding_attention" for kind in kinds]
 
 
 def optional_sliding_window(config: ConfigReader, num_layers: int) -> dict[str, Any]:
