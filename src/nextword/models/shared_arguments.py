@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from nextword.layers import DecoderConfig
+from nextword.layers import DecoderConfig, rotary_config
 
 _FIELDS = {field.name for field in dataclasses.fields(DecoderConfig)}
 # Other names of arguments, as KerasHub has them.
@@ -17,14 +17,23 @@ _SYNONYMS = {
     "max_sequence_length": "context_length",
     "max_position_embeddings": "context_length",
     "layer_norm_epsilon": "norm_epsilon",
+    "sliding_window_size": "sliding_window",
+    "attention_logit_soft_cap": "attention_soft_cap",
+    "final_logit_soft_cap": "logit_soft_cap",
+}
+# Arguments that stand for several fields.
+_BIASES = {
+    "attention_bias": ("query_key_value_bias", "attention_output_bias"),
+    "use_bias": ("query_key_value_bias", "attention_output_bias", "feed_forward_bias"),
 }
 
 
-def shared_fields(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def decoder_fields(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of `DecoderConfig` that follow from the names of a backbone's arguments.
 
     A family's `describe` hands in `locals()`, which are its arguments and what it has made of them,
-    and names the fields that are special about it.
+    and names the fields that are special about it. Where an argument means something else to it
+    than to other families, it has a variable called like the field.
 
     Args:
         arguments: the values by name. Names that stand for no field are left out.
@@ -34,19 +43,38 @@ def shared_fields(arguments: Mapping[str, Any]) -> dict[str, Any]:
         as wide as makes them `hidden_dim` together.
 
     Example:
-    >>> shared_fields({"hidden_dim": 32, "num_heads": 4, "max_sequence_length": 64, "seed": 1})
-    {'num_key_value_heads': 4, 'hidden_dim': 32, 'num_query_heads': 4, 'context_length': 64, \
+    >>> decoder_fields({"hidden_dim": 32, "num_heads": 4, "max_sequence_length": 64, "seed": 1})
+    {'hidden_dim': 32, 'num_query_heads': 4, 'context_length': 64, 'num_key_value_heads': 4, \
 'head_dim': 8}
+    >>> decoder_fields({"hidden_dim": 8, "num_heads": 1, "rope_max_wavelength": 500.0})["rotary"]
+    RotaryConfig(theta=500.0, fraction=1.0, scaling=None)
     """
-    named = {_SYNONYMS.get(name, name): value for name, value in arguments.items()}
-    fields = {name: value for name, value in named.items() if name in _FIELDS}
+    fields = {_SYNONYMS.get(name, name): value for name, value in arguments.items()}
+    for name, biases in _BIASES.items():
+        if name in fields:
+            fields = dict.fromkeys(biases, fields[name]) | fields
+    if "rope_max_wavelength" in fields and "rotary" not in fields:
+        fields["rotary"] = rotary_config(
+            fields["rope_max_wavelength"],
+            fields.get("rope_scaling"),
+            factor=fields.get("rope_scaling_factor", 1.0),
+            fraction=fields.get("partial_rotary_factor", 1.0),
+        )
+    if not fields.get("use_sliding_window_attention", True):
+        fields["sliding_window"] = None
     for name in ("sliding_layers", "rotary_layers"):
         if fields.get(name) is not None:
             fields[name] = tuple(fields[name])  # JSON has lists only
-    num_heads = fields["num_query_heads"]
+    fields.setdefault("num_key_value_heads", fields["num_query_heads"])
     if fields.get("head_dim") is None:
-        fields["head_dim"] = fields["hidden_dim"] // num_heads
-    return {"num_key_value_heads": num_heads, **fields}
+        fields["head_dim"] = fields["hidden_dim"] // fields["num_query_heads"]
+    return {name: value for name, value in fields.items() if name in _FIELDS}
+
+
+def shared_fields(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of `decoder_fields` that one argument alone says."""
+    several = {*_BIASES, *list(_SYNONYMS)[-3:], "rope_max_wavelength"}
+    return decoder_fields({name: v for name, v in arguments.items() if name not in several})
 
 
 def check_fixed(value: Any, reason: str = "", /, **arguments: Any) -> None:

@@ -13,7 +13,7 @@ from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_layers import LAYER_PATHS
 from nextword.models.formats.keras_names import attention_names, feed_forward_names
 from nextword.models.formats.transformers import activation, transformers_format
-from nextword.models.shared_arguments import shared_fields
+from nextword.models.shared_arguments import decoder_fields
 from nextword.models.task import Task
 from nextword.models.text_classifier import TextClassifier
 from nextword.models.text_classifier_preprocessor import TextClassifierPreprocessor
@@ -63,7 +63,7 @@ class BertBackbone(Backbone):
         layer_norm_epsilon: float = 1e-12,
     ) -> DecoderConfig:
         return DecoderConfig(
-            **shared_fields(locals()),
+            **decoder_fields(locals()),
             position_embedding="learned",
             embedding_norm=True,
             causal=False,

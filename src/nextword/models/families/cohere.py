@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nextword.layers import DecoderConfig, rotary_config
+from nextword.layers import DecoderConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -23,7 +23,7 @@ from nextword.models.formats.transformers import (
     sliding_layers,
     transformers_format,
 )
-from nextword.models.shared_arguments import shared_fields
+from nextword.models.shared_arguments import decoder_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 
@@ -63,15 +63,12 @@ class CohereBackbone(Backbone):
         # Beside layers with a window, those without it do not rotate.
         rotary_layers = None if sliding_window is None else sliding_layers
         return DecoderConfig(
-            **shared_fields(locals()),
-            rotary=rotary_config(rope_max_wavelength, rope_scaling),
+            **decoder_fields(locals()),
             norm="layer",
             norm_bias=False,
             parallel_residual=True,
             shared_norm=True,
             query_key_norm="each_head" if use_query_key_norm else None,
-            query_key_value_bias=attention_bias,
-            attention_output_bias=attention_bias,
         )
 
 

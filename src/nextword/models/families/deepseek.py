@@ -7,7 +7,6 @@ from nextword.layers import (
     DecoderConfig,
     ExpertsConfig,
     LatentConfig,
-    rotary_config,
     yarn_magnitude,
 )
 from nextword.models.backbone import Backbone
@@ -30,7 +29,7 @@ from nextword.models.formats.transformers import (
     decoder_arguments,
     transformers_format,
 )
-from nextword.models.shared_arguments import shared_fields
+from nextword.models.shared_arguments import decoder_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_layouts import (
@@ -112,8 +111,7 @@ class DeepSeekBackbone(Backbone):
         head_dim = unrotated_head_dim + rotated_head_dim
         is_biased = router_scoring == "sigmoid"
         return DecoderConfig(
-            **shared_fields(locals()),
-            rotary=rotary_config(rope_max_wavelength, rope_scaling),
+            **decoder_fields(locals()),
             latent=LatentConfig(
                 key_value_rank=key_value_rank,
                 query_rank=query_rank,
@@ -121,8 +119,6 @@ class DeepSeekBackbone(Backbone):
                 rotated_dim=rotated_head_dim,
                 value_dim=value_head_dim,
             ),
-            query_key_value_bias=attention_bias,
-            attention_output_bias=attention_bias,
             experts=ExpertsConfig(
                 num_experts=num_experts,
                 experts_per_token=top_k,

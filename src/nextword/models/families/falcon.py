@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from nextword.layers import Activation, DecoderConfig, RotaryConfig, rotary_scaling
+from nextword.layers import Activation, DecoderConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -19,7 +19,7 @@ from nextword.models.formats.transformers import (
     spelled_integer,
     transformers_format,
 )
-from nextword.models.shared_arguments import check_equal, shared_fields
+from nextword.models.shared_arguments import check_equal, decoder_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_layouts import GroupedHeads, Transposed
@@ -65,19 +65,16 @@ class FalconBackbone(Backbone):
         )
         num_key_value_heads = num_key_value_heads or num_attention_heads
         head_dim = hidden_dim // num_attention_heads
-        scaling = rotary_scaling(rope_scaling, factor=rope_scaling_factor)
+        if use_alibi:
+            rotary = None  # whatever the other arguments are
         return DecoderConfig(
-            **shared_fields(locals()),
+            **decoder_fields(locals()),
             position_embedding="alibi" if use_alibi else "rotary",
             # Falcon adds the biases before it scales the dot products, and was trained with this
             # rounding, which decides between far tokens.
             alibi_scale=head_dim**-0.5,
             alibi_dtype="bfloat16",
-            rotary=None if use_alibi else RotaryConfig(theta=rope_max_wavelength, scaling=scaling),
             norm="layer",
-            query_key_value_bias=use_bias,
-            attention_output_bias=use_bias,
-            feed_forward_bias=use_bias,
             feed_forward_gate=False,
             dropout=feedforward_dropout_rate,
         )

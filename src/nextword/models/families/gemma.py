@@ -6,7 +6,7 @@ VaultGemma (https://arxiv.org/abs/2510.15001) is Gemma 2 without norms behind it
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from nextword.layers import DecoderConfig, RotaryConfig
+from nextword.layers import DecoderConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -29,7 +29,7 @@ from nextword.models.formats.transformers import (
     transformers_format,
 )
 from nextword.models.greedy import compile_greedily
-from nextword.models.shared_arguments import all_but_last, check_equal, shared_fields
+from nextword.models.shared_arguments import all_but_last, check_equal, decoder_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.tokenizers import SentencePieceTokenizer
@@ -84,17 +84,11 @@ class GemmaBackbone(Backbone):
         if sliding_layers is None:
             sliding_layers = all_but_last(num_layers, period=2)
         return DecoderConfig(
-            **shared_fields(locals()),
-            rotary=RotaryConfig(theta=rope_max_wavelength),
+            **decoder_fields(locals()),
             embedding_scale=hidden_dim**0.5,
             norm_offset=1.0,
             norm_placement="sandwich" if use_post_ffw_norm else "pre",
             attention_scale=(query_pre_attention_scalar or width) ** -0.5,
-            attention_soft_cap=attention_logit_soft_cap,
-            logit_soft_cap=final_logit_soft_cap,
-            sliding_window=sliding_window_size if use_sliding_window_attention else None,
-            query_key_value_bias=attention_bias,
-            attention_output_bias=attention_bias,
             activation="gelu_tanh",
             tie_word_embeddings=True,
         )

@@ -35,7 +35,7 @@ from nextword.models.shared_arguments import (
     all_but_last,
     check_equal,
     check_fixed,
-    shared_fields,
+    decoder_fields,
 )
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
@@ -123,11 +123,9 @@ class Gemma3Backbone(Backbone):
         if sliding_layers is None:
             sliding_layers = all_but_last(num_layers, period=6)
         width = head_dim if query_head_dim_normalize else hidden_dim // num_query_heads
+        rotary = rotary_config(rope_max_wavelength, rope_scaling, factor=global_rope_scaling_factor)
         return DecoderConfig(
-            **shared_fields(locals()),
-            rotary=rotary_config(
-                rope_max_wavelength, rope_scaling, factor=global_rope_scaling_factor
-            ),
+            **decoder_fields(locals()),
             sliding_rotary=rotary_config(
                 sliding_rope_max_wavelength, None, factor=local_rope_scaling_factor
             ),
@@ -136,11 +134,6 @@ class Gemma3Backbone(Backbone):
             norm_placement="sandwich" if use_post_ffw_norm else "pre",
             query_key_norm="head" if use_query_key_norm else None,
             attention_scale=(query_pre_attention_scalar or width) ** -0.5,
-            attention_soft_cap=attention_logit_soft_cap,
-            logit_soft_cap=final_logit_soft_cap,
-            sliding_window=sliding_window_size if use_sliding_window_attention else None,
-            query_key_value_bias=attention_bias,
-            attention_output_bias=attention_bias,
             activation="gelu_tanh",
             tie_word_embeddings=True,
         )

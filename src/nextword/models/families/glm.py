@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nextword.layers import DecoderConfig, rotary_config
+from nextword.layers import DecoderConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -20,7 +20,7 @@ from nextword.models.formats.transformers import (
     rotary_decoder_arguments,
     transformers_format,
 )
-from nextword.models.shared_arguments import shared_fields
+from nextword.models.shared_arguments import decoder_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 
@@ -53,11 +53,10 @@ class GlmBackbone(Backbone):
         dropout: float = 0.0,
         context_length: int | None = None,
     ) -> DecoderConfig:
+        attention_output_bias = False
         return DecoderConfig(
-            **shared_fields(locals()),
-            rotary=rotary_config(rope_max_wavelength, rope_scaling, fraction=partial_rotary_factor),
+            **decoder_fields(locals()),
             norm_placement="sandwich" if use_post_norms else "pre",
-            query_key_value_bias=attention_bias,
         )
 
 

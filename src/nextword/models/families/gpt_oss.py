@@ -25,7 +25,7 @@ from nextword.models.formats.transformers import (
     sliding_layers,
     transformers_format,
 )
-from nextword.models.shared_arguments import all_but_last, check_fixed, shared_fields
+from nextword.models.shared_arguments import all_but_last, check_fixed, decoder_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_layouts import AlternatingRows, Rows, Transposed
@@ -75,12 +75,10 @@ class GptOssBackbone(Backbone):
             sliding_layers = all_but_last(num_layers, period=2)
         if rope_scaling is None and rope_scaling_factor != 1:
             rope_scaling = _scaling(rope_scaling_factor)
+        rotary = rotary_config(rope_max_wavelength, rope_scaling)
         return DecoderConfig(
-            **shared_fields(locals()),
-            rotary=rotary_config(rope_max_wavelength, rope_scaling),
+            **decoder_fields(locals()),
             attention_sinks=True,
-            query_key_value_bias=attention_bias,
-            attention_output_bias=attention_bias,
             feed_forward_bias=True,
             activation="quick_gelu",
             experts=ExpertsConfig(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nextword.layers import DecoderConfig, optional_experts, rotary_config
+from nextword.layers import DecoderConfig, optional_experts
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -21,7 +21,7 @@ from nextword.models.formats.transformers import (
     rotary_decoder_arguments,
     transformers_format,
 )
-from nextword.models.shared_arguments import shared_fields
+from nextword.models.shared_arguments import decoder_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_layouts import Rows
@@ -71,14 +71,11 @@ class GraniteBackbone(Backbone):
             num_experts, top_k, intermediate_dim, shared_dim=shared_intermediate_dim
         )
         return DecoderConfig(
-            **shared_fields(locals()),
-            rotary=rotary_config(rope_max_wavelength, rope_scaling),
+            **decoder_fields(locals()),
             embedding_scale=embedding_multiplier,
             residual_scale=residual_multiplier,
             attention_scale=attention_multiplier,
             logit_scale=1 / logits_scaling,
-            query_key_value_bias=attention_bias,
-            attention_output_bias=attention_bias,
         )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nextword.errors import PresetError
-from nextword.layers import DecoderConfig, rotary_config
+from nextword.layers import DecoderConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -17,7 +17,7 @@ from nextword.models.formats.transformers import (
     sliding_layers,
     transformers_format,
 )
-from nextword.models.shared_arguments import shared_fields
+from nextword.models.shared_arguments import decoder_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.tokenizers import BytePairTokenizer, SentencePieceTokenizer
@@ -48,8 +48,7 @@ class MistralBackbone(Backbone):
         rope_scaling: Mapping[str, Any] | None = None,
     ) -> DecoderConfig:
         return DecoderConfig(
-            **shared_fields(locals()),
-            rotary=rotary_config(rope_max_wavelength, rope_scaling, factor=rope_scaling_factor),
+            **decoder_fields(locals()),
         )
 
 

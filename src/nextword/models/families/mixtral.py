@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from nextword.layers import DecoderConfig, ExpertsConfig, rotary_config
+from nextword.layers import DecoderConfig, ExpertsConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -23,7 +23,7 @@ from nextword.models.formats.transformers import (
     rotary_decoder_arguments,
     transformers_format,
 )
-from nextword.models.shared_arguments import check_fixed, shared_fields
+from nextword.models.shared_arguments import check_fixed, decoder_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.tokenizers import SentencePieceTokenizer
@@ -65,8 +65,7 @@ class MixtralBackbone(Backbone):
         check_fixed(0, router_jitter_noise=router_jitter_noise)
         check_fixed(False, output_router_logits=output_router_logits)
         return DecoderConfig(
-            **shared_fields(locals()),
-            rotary=rotary_config(rope_max_wavelength, rope_scaling, factor=rope_scaling_factor),
+            **decoder_fields(locals()),
             experts=ExpertsConfig(
                 num_experts=num_experts,
                 experts_per_token=top_k,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nextword.layers import Activation, DecoderConfig, rotary_config
+from nextword.layers import Activation, DecoderConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -23,7 +23,7 @@ from nextword.models.formats.transformers import (
     decoder_sizes,
     transformers_format,
 )
-from nextword.models.shared_arguments import shared_fields
+from nextword.models.shared_arguments import decoder_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 
@@ -51,8 +51,7 @@ class PhiBackbone(Backbone):
         context_length: int | None = None,
     ) -> DecoderConfig:
         return DecoderConfig(
-            **shared_fields(locals()),
-            rotary=rotary_config(rope_max_wavelength, rope_scaling, fraction=partial_rotary_factor),
+            **decoder_fields(locals()),
             norm="layer",
             parallel_residual=True,
             shared_norm=True,

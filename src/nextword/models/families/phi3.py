@@ -28,7 +28,7 @@ from nextword.models.formats.transformers import (
     decoder_arguments,
     transformers_format,
 )
-from nextword.models.shared_arguments import shared_fields
+from nextword.models.shared_arguments import decoder_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.tokenizers import SentencePieceTokenizer
@@ -87,11 +87,11 @@ class Phi3Backbone(Backbone):
                 factor=rope_scaling_factor or max_sequence_length / pretraining_sequence_length,
                 attention_factor=rope_attention_factor,
             )
+        rotary = RotaryConfig(
+            theta=rope_max_wavelength, fraction=partial_rotary_factor, scaling=scaling
+        )
         return DecoderConfig(
-            **shared_fields(locals()),
-            rotary=RotaryConfig(
-                theta=rope_max_wavelength, fraction=partial_rotary_factor, scaling=scaling
-            ),
+            **decoder_fields(locals()),
         )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from nextword.layers import DecoderConfig, rotary_config
+from nextword.layers import DecoderConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -16,7 +16,7 @@ from nextword.models.formats.transformers import (
     rotary_decoder_arguments,
     transformers_format,
 )
-from nextword.models.shared_arguments import shared_fields
+from nextword.models.shared_arguments import decoder_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.tokenizers import BytePairTokenizer
@@ -47,10 +47,8 @@ class QwenBackbone(Backbone):
         rope_scaling: Mapping[str, Any] | None = None,
     ) -> DecoderConfig:
         return DecoderConfig(
-            **shared_fields(locals()),
-            rotary=rotary_config(rope_max_wavelength, rope_scaling, factor=rope_scaling_factor),
+            **decoder_fields(locals()),
             query_key_value_bias=True,
-            sliding_window=sliding_window_size if use_sliding_window_attention else None,
         )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from nextword.layers import DecoderConfig, ExpertsConfig, expert_layers, rotary_config
+from nextword.layers import DecoderConfig, ExpertsConfig, expert_layers
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -25,7 +25,7 @@ from nextword.models.formats.transformers import (
     rotary_decoder_arguments,
     transformers_format,
 )
-from nextword.models.shared_arguments import check_fixed, shared_fields
+from nextword.models.shared_arguments import check_fixed, decoder_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.tokenizers import BytePairTokenizer
@@ -83,9 +83,9 @@ class QwenMoeBackbone(Backbone):
         rope_scaling: Mapping[str, Any] | None = None,
     ) -> DecoderConfig:
         check_fixed(False, output_router_logits=output_router_logits)
+        attention_output_bias = False
         return DecoderConfig(
-            **shared_fields(locals()),
-            rotary=rotary_config(rope_max_wavelength, rope_scaling, factor=rope_scaling_factor),
+            **decoder_fields(locals()),
             experts=ExpertsConfig(
                 num_experts=num_experts,
                 experts_per_token=top_k,
@@ -95,8 +95,6 @@ class QwenMoeBackbone(Backbone):
                 shared_dim=shared_expert_intermediate_dim,
                 shared_gate=True,
             ),
-            query_key_value_bias=attention_bias,
-            sliding_window=sliding_window_size if use_sliding_window_attention else None,
         )
 
 

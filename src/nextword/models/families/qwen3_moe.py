@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from nextword.layers import DecoderConfig, ExpertsConfig, expert_layers, rotary_config
+from nextword.layers import DecoderConfig, ExpertsConfig, expert_layers
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -20,7 +20,7 @@ from nextword.models.formats.transformers import (
     spelled_integer,
     transformers_format,
 )
-from nextword.models.shared_arguments import shared_fields
+from nextword.models.shared_arguments import decoder_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.tokenizers import BytePairTokenizer
@@ -61,8 +61,7 @@ class Qwen3MoeBackbone(Backbone):
         rope_scaling: Mapping[str, Any] | None = None,
     ) -> DecoderConfig:
         return DecoderConfig(
-            **shared_fields(locals()),
-            rotary=rotary_config(rope_max_wavelength, rope_scaling, factor=rope_scaling_factor),
+            **decoder_fields(locals()),
             experts=ExpertsConfig(
                 num_experts=num_experts,
                 experts_per_token=top_k,
@@ -71,9 +70,6 @@ class Qwen3MoeBackbone(Backbone):
                 normalized=norm_top_k_prob,
             ),
             query_key_norm="head",
-            query_key_value_bias=attention_bias,
-            attention_output_bias=attention_bias,
-            sliding_window=sliding_window_size,
         )
 
 

@@ -14,7 +14,7 @@ from nextword.models.formats.decoder_tables import LayerNames
 from nextword.models.formats.gguf import gguf_format, gguf_rotary_arguments, interleaved_names
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.transformers import rotary_decoder_arguments, transformers_format
-from nextword.models.shared_arguments import all_but_last, check_fixed, shared_fields
+from nextword.models.shared_arguments import all_but_last, check_fixed, decoder_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_layouts import Transposed
@@ -80,12 +80,10 @@ class SmolLM3Backbone(Backbone):
                 f"{sorted(unknown)}."
             )
         return DecoderConfig(
-            **shared_fields(locals()),
+            **decoder_fields(locals()),
             rotary=rotary_config(rope_theta, rope_scaling, fraction=partial_rotary_factor),
             rotary_layers=tuple(map(bool, rope_layer_enabled_list)),
             sliding_layers=tuple(kind == "sliding_attention" for kind in layer_types),
-            query_key_value_bias=attention_bias,
-            attention_output_bias=attention_bias,
             feed_forward_bias=mlp_bias,
         )
 

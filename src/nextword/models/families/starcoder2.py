@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nextword.layers import Activation, DecoderConfig, rotary_config
+from nextword.layers import Activation, DecoderConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -16,7 +16,7 @@ from nextword.models.formats.transformers import (
     decoder_sizes,
     transformers_format,
 )
-from nextword.models.shared_arguments import shared_fields
+from nextword.models.shared_arguments import decoder_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 
@@ -44,12 +44,8 @@ class Starcoder2Backbone(Backbone):
         context_length: int | None = None,
     ) -> DecoderConfig:
         return DecoderConfig(
-            **shared_fields(locals()),
-            rotary=rotary_config(rope_max_wavelength, rope_scaling),
+            **decoder_fields(locals()),
             norm="layer",
-            query_key_value_bias=use_bias,
-            attention_output_bias=use_bias,
-            feed_forward_bias=use_bias,
             feed_forward_gate=False,
         )
 
