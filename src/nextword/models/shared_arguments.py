@@ -65,16 +65,11 @@ def decoder_fields(arguments: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("sliding_layers", "rotary_layers"):
         if fields.get(name) is not None:
             fields[name] = tuple(fields[name])  # JSON has lists only
-    fields.setdefault("num_key_value_heads", fields["num_query_heads"])
+    if fields.get("num_key_value_heads") is None:
+        fields["num_key_value_heads"] = fields["num_query_heads"]
     if fields.get("head_dim") is None:
         fields["head_dim"] = fields["hidden_dim"] // fields["num_query_heads"]
     return {name: value for name, value in fields.items() if name in _FIELDS}
-
-
-def shared_fields(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of `decoder_fields` that one argument alone says."""
-    several = {*_BIASES, *list(_SYNONYMS)[-3:], "rope_max_wavelength"}
-    return decoder_fields({name: v for name, v in arguments.items() if name not in several})
 
 
 def check_fixed(value: Any, reason: str = "", /, **arguments: Any) -> None:

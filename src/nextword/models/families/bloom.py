@@ -13,7 +13,7 @@ from nextword.models.formats.gguf import fused_names, gguf_format, layer_norm_ar
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_names import attention_names
 from nextword.models.formats.transformers import DENSE_NAMES, spelled_integer, transformers_format
-from nextword.models.shared_arguments import shared_fields
+from nextword.models.shared_arguments import decoder_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_layouts import GroupedHeads, Transposed
@@ -46,14 +46,11 @@ class BloomBackbone(Backbone):
         max_sequence_length: int | None = None,
     ) -> DecoderConfig:
         return DecoderConfig(
-            **shared_fields(locals()),
+            **decoder_fields(locals()),
             position_embedding="alibi",
             embedding_norm=use_embedding_norm,
             norm="layer",
             norm_bias=use_bias,
-            query_key_value_bias=use_bias,
-            attention_output_bias=use_bias,
-            feed_forward_bias=use_bias,
             feed_forward_gate=False,
             tie_word_embeddings=True,
         )
@@ -120,8 +117,7 @@ def _mpt_arguments(config: ConfigReader) -> dict[str, Any]:
         "num_layers": config.integer("n_layers"),
         "num_heads": config.integer("n_heads"),
         "hidden_dim": hidden_dim,
-        # transformers computes with 4, whatever is set.
-        "intermediate_dim": config.choice("expansion_ratio", [4], 4) * hidden_dim,
+        "intermediate_dim": 4 * hidden_dim,
         "layer_norm_epsilon": config.number("layer_norm_epsilon", 1e-5),
         "use_embedding_norm": False,
         "use_bias": False,
@@ -130,18 +126,15 @@ def _mpt_arguments(config: ConfigReader) -> dict[str, Any]:
     }
     attention = config.section("attn_config") or ConfigReader({}, name="attn_config")
     arguments["attention_scale"] = attention.number("softmax_scale", None)
-    attention.choice("alibi", [True], True)
-    attention.choice("alibi_bias_max", [8], 8)
-    for key in ("prefix_lm", "qk_ln", "attn_uses_sequence_id"):
-        attention.choice(key, [False], False)
-    attention.choice("attn_type", ["multihead_attention"], "multihead_attention")
+    attention.expect(alibi=True, alibi_bias_max=8, attn_type="multihead_attention")
+    attention.expect(prefix_lm=False, qk_ln=False, attn_uses_sequence_id=False)
     # Another way to the same, dropout, and what transformers writes of every configuration.
     attention.skip("attn_impl", "attn_pdrop", "model_type", "chunk_size_feed_forward", "id2label")
     attention.skip("label2id", "is_encoder_decoder", "output_attentions", "output_hidden_states")
     attention.skip("return_dict")
     attention.check_all_read()
-    config.choice("no_bias", [True], True)
-    config.choice("tie_word_embeddings", [True], True)
+    # transformers computes with this expansion, whatever is set.
+    config.expect(expansion_ratio=4, no_bias=True, tie_word_embeddings=True)
     # Of training and of the original code, which transformers does not look at either.
     config.skip("emb_pdrop", "embedding_fraction", "init_config", "init_device", "learned_pos_emb")
     config.skip("norm_type", "resid_pdrop", "tokenizer_name", "verbose")

@@ -63,7 +63,6 @@ class FalconBackbone(Backbone):
             attention_dropout_rate=attention_dropout_rate,
             feedforward_dropout_rate=feedforward_dropout_rate,
         )
-        num_key_value_heads = num_key_value_heads or num_attention_heads
         head_dim = hidden_dim // num_attention_heads
         if use_alibi:
             rotary = None  # whatever the other arguments are

@@ -17,7 +17,7 @@ from nextword.models.formats.gguf import fused_names, gguf_format, layer_norm_ar
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_names import TRANSFORMER_DECODER_NAMES
 from nextword.models.formats.transformers import transformers_format
-from nextword.models.shared_arguments import shared_fields
+from nextword.models.shared_arguments import decoder_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_layouts import GroupedHeads, Transposed
@@ -51,9 +51,8 @@ class GPT2Backbone(Backbone):
         sliding_window: int | None = None,
         sliding_layers: Sequence[bool] | None = None,
     ) -> DecoderConfig:
-        num_key_value_heads = num_key_value_heads or num_heads
         return DecoderConfig(
-            **shared_fields(locals()),
+            **decoder_fields(locals()),
             position_embedding="learned",
             norm="layer",
             attention_output_bias=True,
@@ -165,7 +164,7 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
         config.skip("inference_runner", "max_batch_size", "max_sequence_length", "pad_key_length")
         config.skip("pre_allocate_kv_cache", "validate_runner_input")
     config.choice("activation_function", ["gelu_new", "gelu_pytorch_tanh"], "gelu_new")
-    config.choice("tie_word_embeddings", [True], True)
+    config.expect(tie_word_embeddings=True)
     # Other tasks' heads.
     config.skip("summary_activation", "summary_first_dropout", "summary_proj_to_labels")
     config.skip("summary_type", "summary_use_proj")

@@ -18,7 +18,7 @@ from nextword.models.formats.keras_layers import LAYER_PATHS
 from nextword.models.formats.keras_names import feed_forward_names
 from nextword.models.formats.rotary import rotary_section
 from nextword.models.formats.transformers import activation, decoder_sizes, transformers_format
-from nextword.models.shared_arguments import shared_fields
+from nextword.models.shared_arguments import decoder_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_layouts import GroupedHeads, SplitHeads, Transposed
@@ -54,7 +54,7 @@ class GPTNeoXBackbone(Backbone):
         use_query_key_norm: bool = False,
     ) -> DecoderConfig:
         return DecoderConfig(
-            **shared_fields(locals()),
+            **decoder_fields(locals()),
             rotary=RotaryConfig(
                 theta=rotary_max_wavelength,
                 fraction=rotary_percentage,
@@ -62,8 +62,6 @@ class GPTNeoXBackbone(Backbone):
             ),
             norm="layer",
             query_key_norm="head" if use_query_key_norm else None,
-            query_key_value_bias=attention_bias,
-            attention_output_bias=attention_bias,
             feed_forward_bias=True,
             feed_forward_gate=False,
         )

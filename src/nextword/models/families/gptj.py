@@ -10,7 +10,7 @@ from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family
 from nextword.models.formats.decoder_tables import LayerNames, interleaved_rotary, query_key_value
 from nextword.models.formats.transformers import activation, spelled_integer, transformers_format
-from nextword.models.shared_arguments import shared_fields
+from nextword.models.shared_arguments import decoder_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_layouts import GroupedHeads
@@ -50,7 +50,7 @@ class GPTJBackbone(Backbone):
     ) -> DecoderConfig:
         head_dim = hidden_dim // num_heads
         return DecoderConfig(
-            **shared_fields(locals()),
+            **decoder_fields(locals()),
             rotary=RotaryConfig(fraction=rotary_dim / head_dim),
             norm="layer",
             parallel_residual=True,

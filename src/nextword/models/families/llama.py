@@ -12,16 +12,21 @@ from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family
 from nextword.models.formats.decoder_tables import LayerNames, interleaved_rotary
-from nextword.models.formats.gguf import gguf_arguments, gguf_format, has_experts, interleaved_names
+from nextword.models.formats.gguf import (
+    gguf_format,
+    gguf_rotary_arguments,
+    has_experts,
+    interleaved_names,
+)
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_names import decoder_names
-from nextword.models.formats.rotary import GGUF_PAIR_FACTORS, gguf_scaling, rotary_arguments
+from nextword.models.formats.rotary import GGUF_PAIR_FACTORS
 from nextword.models.formats.transformers import (
     TRANSFORMERS_NAMES,
-    decoder_arguments,
+    rotary_decoder_arguments,
     transformers_format,
 )
-from nextword.models.shared_arguments import shared_fields
+from nextword.models.shared_arguments import decoder_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.tokenizers import BytePairTokenizer, SentencePieceTokenizer
@@ -84,11 +89,10 @@ class LlamaBackbone(Backbone):
             )
         if attention_output_bias is None:
             attention_output_bias = attention_bias
+        rotary = RotaryConfig(theta=rope_max_wavelength, scaling=scaling)
         return DecoderConfig(
-            **shared_fields(locals()),
-            rotary=RotaryConfig(theta=rope_max_wavelength, scaling=scaling),
+            **decoder_fields(locals()),
             norm="rms",
-            query_key_value_bias=attention_bias,
         )
 
 
@@ -135,18 +139,18 @@ _INTERLEAVED = ("ernie4_5", "helium")
 def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     kind = checkpoint.architecture
     epsilon, theta, head_dim = _DEFAULTS.get(kind, (1e-6, 1e4, None))
-    arguments = decoder_arguments(
+    arguments = rotary_decoder_arguments(
         config,
         context_length=2048,
         epsilon=epsilon,
+        head_dim=head_dim,
         hidden_act="relu2" if kind == "arcee" else "silu",
         tie_word_embeddings=kind == "ernie4_5",
+        theta=theta,
     )
-    arguments["head_dim"] = arguments["head_dim"] or head_dim
     arguments |= _own_arguments(config, kind)
     # Splits the same matrix products over devices; the result is the same.
     config.skip("pretraining_tp")
-    arguments |= rotary_arguments(config, arguments["context_length"], theta)
     arguments |= _own_scaling(arguments["rope_scaling"] or {})
     return arguments
 
@@ -159,7 +163,7 @@ def _own_arguments(config: ConfigReader, kind: str) -> dict[str, Any]:
     if kind == "internlm3":
         bias = config.boolean("qkv_bias", config.boolean("attention_bias", False))
         # transformers refuses any other.
-        config.choice("bias", [bias], config.choice("mlp_bias", [bias], bias))
+        config.expect(bias=bias, mlp_bias=bias)
         return {"attention_bias": bias, "feed_forward_bias": bias}
     arguments = {
         "attention_bias": config.boolean("attention_bias", kind == "seed_oss"),
@@ -171,9 +175,9 @@ def _own_arguments(config: ConfigReader, kind: str) -> dict[str, Any]:
     if kind == "helium":
         arguments["attention_output_bias"] = False
         width = config.integer("hidden_size") // config.integer("num_attention_heads")
-        config.choice("head_dim", [width], width)
+        config.expect(head_dim=width)
     if kind == "iquestcoder":
-        config.choice("use_sliding_window", [False], False)
+        config.expect(use_sliding_window=False)
         config.skip("sliding_window", "max_window_layers")
     if kind == "arcee":
         arguments |= {"feed_forward_gate": False, "activation": "relu_squared"}
@@ -201,9 +205,8 @@ def _own_scaling(scaling: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    arguments = gguf_arguments(config, checkpoint)
-    scaling = gguf_scaling(config, checkpoint, arguments["head_dim"])
-    arguments |= {"rope_scaling": scaling} | _own_scaling(scaling or {})
+    arguments = gguf_rotary_arguments(config, checkpoint)
+    arguments |= _own_scaling(arguments["rope_scaling"] or {})
     arguments["attention_bias"] = "blk.0.attn_q.bias" in checkpoint.tensor_names()
     return arguments
 

@@ -7,14 +7,14 @@ which have experts, and EXAONE 4 (https://arxiv.org/abs/2507.11407), with layers
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from nextword.layers import DecoderConfig, RotaryConfig, optional_experts, rotary_config
+from nextword.layers import DecoderConfig, RotaryConfig, optional_experts
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family
 from nextword.models.formats.decoder_tables import LayerNames
-from nextword.models.formats.gguf import gguf_arguments, gguf_format, gguf_sliding_layers
-from nextword.models.formats.rotary import gguf_scaling, rotary_arguments, rotary_arguments_by_layer
+from nextword.models.formats.gguf import gguf_format, gguf_rotary_arguments, gguf_sliding_layers
+from nextword.models.formats.rotary import rotary_arguments, rotary_arguments_by_layer
 from nextword.models.formats.transformers import (
     TRANSFORMERS_EXPERTS,
     TRANSFORMERS_NAMES,
@@ -24,7 +24,7 @@ from nextword.models.formats.transformers import (
     spelled_integer,
     transformers_format,
 )
-from nextword.models.shared_arguments import shared_fields
+from nextword.models.shared_arguments import all_but_last, decoder_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 
@@ -75,11 +75,8 @@ class Olmo2Backbone(Backbone):
         if sliding_rope_max_wavelength is not None:
             sliding_rotary = RotaryConfig(theta=sliding_rope_max_wavelength)
         return DecoderConfig(
-            **shared_fields(locals()),
-            rotary=rotary_config(rope_max_wavelength, rope_scaling),
+            **decoder_fields(locals()),
             norm_placement="pre" if use_norms_before else "branch",
-            query_key_value_bias=attention_bias,
-            attention_output_bias=attention_bias,
         )
 
 
@@ -119,9 +116,7 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
         num_layers = arguments["num_layers"]
         arguments |= rotary_arguments_by_layer(config, context_length, 5e5, 5e5)
         arguments["sliding_window"] = config.integer("sliding_window", 4096)
-        arguments["sliding_layers"] = sliding_layers(config, num_layers) or [
-            layer % 4 != 3 for layer in range(num_layers)
-        ]
+        arguments["sliding_layers"] = sliding_layers(config, num_layers, period=4)
     return arguments
 
 
@@ -134,7 +129,7 @@ def _exaone_arguments(
     sliding = sliding_layers(config, num_layers)
     if sliding is None:
         every = config.integer("sliding_window_pattern", 4)
-        sliding = [(layer + 1) % every != 0 for layer in range(num_layers)]
+        sliding = all_but_last(num_layers, every)
     config.skip("sliding_window_pattern")  # which `layer_types` says again
     return {
         "query_key_norm": "head",
@@ -151,9 +146,8 @@ def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerN
 
 
 def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    arguments = gguf_arguments(config, checkpoint)
+    arguments = gguf_rotary_arguments(config, checkpoint)
     arguments |= {
-        "rope_scaling": gguf_scaling(config, checkpoint, arguments.pop("head_dim")),
         "sliding_rope_max_wavelength": arguments["rope_max_wavelength"],
         "sliding_window": config.integer("attention.sliding_window", None),
         "sliding_layers": gguf_sliding_layers(config, arguments["num_layers"], 4),

@@ -13,7 +13,7 @@ from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_layers import LAYER_PATHS
 from nextword.models.formats.keras_names import TRANSFORMER_DECODER_NAMES
 from nextword.models.formats.transformers import activation, decoder_sizes, transformers_format
-from nextword.models.shared_arguments import shared_fields
+from nextword.models.shared_arguments import decoder_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_layouts import UnusedRows
@@ -43,14 +43,11 @@ class OPTBackbone(Backbone):
         scale_embedding: bool = False,
     ) -> DecoderConfig:
         return DecoderConfig(
-            **shared_fields(locals()),
+            **decoder_fields(locals()),
             position_embedding="learned",
             embedding_scale=hidden_dim**0.5 if scale_embedding else 1.0,
             norm="layer",
             norm_epsilon=1e-5,
-            query_key_value_bias=use_bias,
-            attention_output_bias=use_bias,
-            feed_forward_bias=use_bias,
             feed_forward_gate=False,
             tie_word_embeddings=True,
         )
@@ -124,7 +121,7 @@ def _biogpt_arguments(config: ConfigReader) -> dict[str, Any]:
         "activation": activation(config, "hidden_act", "gelu"),
         "scale_embedding": config.boolean("scale_embedding", True),
     }
-    config.choice("tie_word_embeddings", [True], True)
+    config.expect(tie_word_embeddings=True)
     # Only training looks at these; and the norms have an epsilon that is not this one.
     config.skip("activation_dropout", "attention_probs_dropout_prob", "layerdrop", "layer_norm_eps")
     return arguments
