@@ -4,7 +4,7 @@ from nextword.layers.attention import Attention, LayerCache
 from nextword.layers.config import Activation, DecoderConfig
 from nextword.layers.embedding import PositionEmbedding, TokenEmbedding
 from nextword.layers.experts import Experts
-from nextword.layers.experts_config import ExpertsConfig, expert_layers, optional_experts
+from nextword.layers.experts_config import ExpertsConfig, expert_layers
 from nextword.layers.feed_forward import FeedForward
 from nextword.layers.latent_config import LatentConfig
 from nextword.layers.layer import Layer, WeightSource, initialize_from
@@ -62,7 +62,6 @@ __all__ = [
     "held_as",
     "initialize_from",
     "norm_layer",
-    "optional_experts",
     "part_path",
     "rotary_config",
     "rotary_scaling",

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Collection
-from typing import Any, Literal
+from typing import Literal
 
 from nextword.layers.field_checks import check_integer
 
@@ -83,28 +83,3 @@ def expert_layers(num_layers: int, step: int, without: Collection[int]) -> tuple
     (False, True, False, False, False)
     """
     return tuple((i + 1) % step == 0 and i not in without for i in range(num_layers))
-
-
-def optional_experts(
-    num_experts: int | None, experts_per_token: int, intermediate_dim: int, **others: Any
-) -> ExpertsConfig | None:
-    """Return the experts of a decoder that may have none.
-
-    Args:
-        num_experts: number of experts in each layer; None where there are none.
-        experts_per_token: see `ExpertsConfig`.
-        intermediate_dim: see `ExpertsConfig`.
-        **others: see `ExpertsConfig`.
-
-    Example:
-    >>> optional_experts(None, 2, 64) is None
-    True
-    """
-    if num_experts is None:
-        return None
-    return ExpertsConfig(
-        num_experts=num_experts,
-        experts_per_token=experts_per_token,
-        intermediate_dim=intermediate_dim,
-        **others,
-    )

@@ -33,6 +33,11 @@ ARGUMENTS: Mapping[str, str] = {
     "sliding_layers": "for each layer whether it has the sliding window; all by default.",
     "use_sliding_window_attention": "whether tokens see a sliding window only.",
     "use_query_key_norm": "whether the query and key of each head are normalized.",
+    "query_head_dim_normalize": "whether dot products are divided by the root of `head_dim`, or by "
+    "that of `hidden_dim / num_query_heads`.",
+    "query_pre_attention_scalar": "what dot products are divided by the root of instead.",
+    "use_post_ffw_norm": "whether the feed-forward network has a norm behind it, too.",
+    "use_post_attention_norm": "whether attention has a norm behind it, too; both or none.",
     "final_logit_soft_cap": "bound of the logits, or None.",
     "attention_logit_soft_cap": "bound of the scaled dot products, or None.",
     "num_experts": "number of experts in each layer that has some.",

@@ -4,10 +4,16 @@ An argument that is called like a field of `DecoderConfig` fills it, in every fa
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from nextword.layers import DecoderConfig, rotary_config
+from nextword.layers import (
+    DecoderConfig,
+    ExpertsConfig,
+    RotaryConfig,
+    expert_layers,
+    rotary_config,
+)
 
 _FIELDS = {field.name for field in dataclasses.fields(DecoderConfig)}
 # Other names of arguments, as KerasHub has them.
@@ -25,6 +31,67 @@ _SYNONYMS = {
 _BIASES = {
     "attention_bias": ("query_key_value_bias", "attention_output_bias"),
     "use_bias": ("query_key_value_bias", "attention_output_bias", "feed_forward_bias"),
+}
+
+
+def _rotary(arguments: Mapping[str, Any]) -> RotaryConfig:
+    return rotary_config(
+        arguments["rope_max_wavelength"],
+        arguments.get("rope_scaling"),
+        factor=arguments.get("rope_scaling_factor", 1.0),
+        fraction=arguments.get("partial_rotary_factor", 1.0),
+    )
+
+
+def experts_config(arguments: Mapping[str, Any], **special: Any) -> ExpertsConfig | None:
+    """Return the experts of a backbone; None where `num_experts` is.
+
+    Args:
+        arguments: the backbone's, by name.
+        **special: fields of `ExpertsConfig` that do not follow from these.
+
+    Raises:
+        ValueError: see `ExpertsConfig`.
+
+    Example:
+    >>> experts = experts_config({"num_experts": 8, "top_k": 2, "intermediate_dim": 64}, scale=2.5)
+    >>> experts.experts_per_token, experts.intermediate_dim, experts.scale
+    (2, 64, 2.5)
+    """
+    if arguments["num_experts"] is None:
+        return None
+    fields = {
+        "num_experts": arguments["num_experts"],
+        "experts_per_token": arguments["top_k"],
+        "intermediate_dim": arguments.get("moe_intermediate_dim", arguments["intermediate_dim"]),
+        "normalized": arguments.get("norm_top_k_prob", True),
+    }
+    if "decoder_sparse_step" in arguments:
+        without = arguments["mlp_only_layers"] or ()
+        step = arguments["decoder_sparse_step"]
+        fields["layers"] = expert_layers(arguments["num_layers"], step, without)
+    return ExpertsConfig(**fields | special)
+
+
+def _norm_placement(arguments: Mapping[str, Any]) -> str:
+    names = ("use_post_ffw_norm", "use_post_attention_norm")
+    check_equal(**{name: arguments[name] for name in names})
+    return "sandwich" if arguments["use_post_ffw_norm"] else "pre"
+
+
+def _attention_scale(arguments: Mapping[str, Any]) -> float:
+    width: float = arguments["hidden_dim"] // arguments["num_query_heads"]
+    if arguments["query_head_dim_normalize"]:
+        width = arguments["head_dim"]
+    return (arguments["query_pre_attention_scalar"] or width) ** -0.5
+
+
+# Fields that are made of several arguments, with the one without which there are none of them.
+_COMPOSED: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Any]]] = {
+    "rotary": ("rope_max_wavelength", _rotary),
+    "experts": ("num_experts", experts_config),
+    "norm_placement": ("use_post_ffw_norm", _norm_placement),
+    "attention_scale": ("query_head_dim_normalize", _attention_scale),
 }
 
 
@@ -53,13 +120,9 @@ def decoder_fields(arguments: Mapping[str, Any]) -> dict[str, Any]:
     for name, biases in _BIASES.items():
         if name in fields:
             fields = dict.fromkeys(biases, fields[name]) | fields
-    if "rope_max_wavelength" in fields and "rotary" not in fields:
-        fields["rotary"] = rotary_config(
-            fields["rope_max_wavelength"],
-            fields.get("rope_scaling"),
-            factor=fields.get("rope_scaling_factor", 1.0),
-            fraction=fields.get("partial_rotary_factor", 1.0),
-        )
+    for field, (argument, compose) in _COMPOSED.items():
+        if argument in fields and field not in fields:
+            fields[field] = compose(fields)
     if not fields.get("use_sliding_window_attention", True):
         fields["sliding_window"] = None
     for name in ("sliding_layers", "rotary_layers"):

@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 from nextword.layers import (
     DecoderConfig,
-    ExpertsConfig,
     LatentConfig,
     yarn_magnitude,
 )
@@ -29,7 +28,7 @@ from nextword.models.formats.transformers import (
     decoder_arguments,
     transformers_format,
 )
-from nextword.models.shared_arguments import decoder_fields
+from nextword.models.shared_arguments import decoder_fields, experts_config
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_layouts import (
@@ -110,6 +109,17 @@ class DeepSeekBackbone(Backbone):
     ) -> DecoderConfig:
         head_dim = unrotated_head_dim + rotated_head_dim
         is_biased = router_scoring == "sigmoid"
+        experts = experts_config(
+            locals(),
+            layers=tuple(layer >= num_dense_layers for layer in range(num_layers)),
+            scoring=router_scoring,
+            scale=router_scale,
+            choice_bias=is_biased,
+            num_groups=num_expert_groups,
+            groups_per_token=expert_groups_per_token,
+            scores_per_group=2 if is_biased and num_expert_groups > 1 else 1,
+            shared_dim=shared_expert_intermediate_dim,
+        )
         return DecoderConfig(
             **decoder_fields(locals()),
             latent=LatentConfig(
@@ -118,20 +128,6 @@ class DeepSeekBackbone(Backbone):
                 unrotated_dim=unrotated_head_dim,
                 rotated_dim=rotated_head_dim,
                 value_dim=value_head_dim,
-            ),
-            experts=ExpertsConfig(
-                num_experts=num_experts,
-                experts_per_token=top_k,
-                intermediate_dim=moe_intermediate_dim,
-                layers=tuple(layer >= num_dense_layers for layer in range(num_layers)),
-                scoring=router_scoring,
-                normalized=norm_top_k_prob,
-                scale=router_scale,
-                choice_bias=is_biased,
-                num_groups=num_expert_groups,
-                groups_per_token=expert_groups_per_token,
-                scores_per_group=2 if is_biased and num_expert_groups > 1 else 1,
-                shared_dim=shared_expert_intermediate_dim,
             ),
         )
 

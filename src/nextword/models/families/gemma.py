@@ -29,7 +29,7 @@ from nextword.models.formats.transformers import (
     transformers_format,
 )
 from nextword.models.greedy import compile_greedily
-from nextword.models.shared_arguments import all_but_last, check_equal, decoder_fields
+from nextword.models.shared_arguments import all_but_last, decoder_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.tokenizers import SentencePieceTokenizer
@@ -40,12 +40,7 @@ class GemmaBackbone(Backbone):
 
     Args:
         intermediate_dim: twice the width inside the feed-forward network: gate and projection.
-        query_head_dim_normalize: whether dot products are scaled by `head_dim ** -0.5` or by
-            `(hidden_dim / num_query_heads) ** -0.5`.
-        use_post_ffw_norm: whether there is a norm behind the feed-forward network.
-        use_post_attention_norm: whether there is a norm behind attention; both or none.
         use_sliding_window_attention: whether every other layer, from the first, has a window.
-        query_pre_attention_scalar: `x` in the scale `x ** -0.5`, before the two above.
         sliding_layers: for each layer whether it has the window, instead of every other.
     """
 
@@ -74,21 +69,15 @@ class GemmaBackbone(Backbone):
         attention_bias: bool = False,
         context_length: int | None = None,
     ) -> DecoderConfig:
-        check_equal(
-            use_post_ffw_norm=use_post_ffw_norm, use_post_attention_norm=use_post_attention_norm
-        )
         if intermediate_dim % 2:
             raise ValueError(f"`intermediate_dim` must be even. Received: {intermediate_dim}.")
         intermediate_dim //= 2  # the gate is the other half
-        width = head_dim if query_head_dim_normalize else hidden_dim // num_query_heads
         if sliding_layers is None:
             sliding_layers = all_but_last(num_layers, period=2)
         return DecoderConfig(
             **decoder_fields(locals()),
             embedding_scale=hidden_dim**0.5,
             norm_offset=1.0,
-            norm_placement="sandwich" if use_post_ffw_norm else "pre",
-            attention_scale=(query_pre_attention_scalar or width) ** -0.5,
             activation="gelu_tanh",
             tie_word_embeddings=True,
         )

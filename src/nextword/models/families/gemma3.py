@@ -33,7 +33,6 @@ from nextword.models.formats.transformers import (
 from nextword.models.greedy import compile_greedily
 from nextword.models.shared_arguments import (
     all_but_last,
-    check_equal,
     check_fixed,
     decoder_fields,
 )
@@ -49,10 +48,6 @@ class Gemma3Backbone(Backbone):
 
     Args:
         image_size: of no effect without a vision encoder.
-        query_head_dim_normalize: whether dot products are divided by the root of `head_dim`, or by
-            that of `hidden_dim / num_query_heads`.
-        use_post_ffw_norm: whether the feed-forward network has a norm behind it, too.
-        use_post_attention_norm: the same for attention; both or none.
         use_sliding_window_attention: whether five of six layers have a sliding window.
         local_rope_scaling_factor: divides positions in layers with a sliding window.
         global_rope_scaling_factor: divides positions in the others.
@@ -61,7 +56,6 @@ class Gemma3Backbone(Backbone):
         is_embedding_model: must be False.
         pooling_intermediate_dim: of no effect without `is_embedding_model`.
         embedding_dim: of no effect without `is_embedding_model`.
-        query_pre_attention_scalar: what dot products are divided by the root of, if neither.
         sliding_layers: for each layer whether it has the window; the sixth of six has not.
         rope_max_wavelength: base of the rotary wavelengths in layers without a window.
         sliding_rope_max_wavelength: base of the rotary wavelengths in layers with one.
@@ -117,12 +111,8 @@ class Gemma3Backbone(Backbone):
         check_fixed(None, _TEXT_ONLY, vision_encoder=vision_encoder)
         check_fixed(False, _TEXT_ONLY, use_bidirectional_attention=use_bidirectional_attention)
         check_fixed(False, _TEXT_ONLY, is_embedding_model=is_embedding_model)
-        check_equal(
-            use_post_ffw_norm=use_post_ffw_norm, use_post_attention_norm=use_post_attention_norm
-        )
         if sliding_layers is None:
             sliding_layers = all_but_last(num_layers, period=6)
-        width = head_dim if query_head_dim_normalize else hidden_dim // num_query_heads
         rotary = rotary_config(rope_max_wavelength, rope_scaling, factor=global_rope_scaling_factor)
         return DecoderConfig(
             **decoder_fields(locals()),
@@ -131,9 +121,7 @@ class Gemma3Backbone(Backbone):
             ),
             embedding_scale=hidden_dim**0.5,
             norm_offset=1.0,
-            norm_placement="sandwich" if use_post_ffw_norm else "pre",
             query_key_norm="head" if use_query_key_norm else None,
-            attention_scale=(query_pre_attention_scalar or width) ** -0.5,
             activation="gelu_tanh",
             tie_word_embeddings=True,
         )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from nextword.layers import DecoderConfig, ExpertsConfig, rotary_config
+from nextword.layers import DecoderConfig, rotary_config
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -81,11 +81,6 @@ class GptOssBackbone(Backbone):
             attention_sinks=True,
             feed_forward_bias=True,
             activation="quick_gelu",
-            experts=ExpertsConfig(
-                num_experts=num_experts,
-                experts_per_token=top_k,
-                intermediate_dim=intermediate_dim,
-            ),
         )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nextword.layers import DecoderConfig, optional_experts
+from nextword.layers import DecoderConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -21,7 +21,7 @@ from nextword.models.formats.transformers import (
     rotary_decoder_arguments,
     transformers_format,
 )
-from nextword.models.shared_arguments import decoder_fields
+from nextword.models.shared_arguments import decoder_fields, experts_config
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.presets.weight_layouts import Rows
@@ -67,9 +67,7 @@ class GraniteBackbone(Backbone):
         head_dim: int | None = None,
         context_length: int | None = None,
     ) -> DecoderConfig:
-        experts = optional_experts(
-            num_experts, top_k, intermediate_dim, shared_dim=shared_intermediate_dim
-        )
+        experts = experts_config(locals(), shared_dim=shared_intermediate_dim)
         return DecoderConfig(
             **decoder_fields(locals()),
             embedding_scale=embedding_multiplier,

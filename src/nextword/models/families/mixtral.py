@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from nextword.layers import DecoderConfig, ExpertsConfig
+from nextword.layers import DecoderConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -66,11 +66,6 @@ class MixtralBackbone(Backbone):
         check_fixed(False, output_router_logits=output_router_logits)
         return DecoderConfig(
             **decoder_fields(locals()),
-            experts=ExpertsConfig(
-                num_experts=num_experts,
-                experts_per_token=top_k,
-                intermediate_dim=intermediate_dim,
-            ),
         )
 
 

@@ -7,7 +7,7 @@ which have experts, and EXAONE 4 (https://arxiv.org/abs/2507.11407), with layers
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from nextword.layers import DecoderConfig, RotaryConfig, optional_experts
+from nextword.layers import DecoderConfig, RotaryConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -70,7 +70,6 @@ class Olmo2Backbone(Backbone):
         head_dim: int | None = None,
         context_length: int | None = None,
     ) -> DecoderConfig:
-        experts = optional_experts(num_experts, top_k, intermediate_dim, normalized=norm_top_k_prob)
         sliding_rotary = None
         if sliding_rope_max_wavelength is not None:
             sliding_rotary = RotaryConfig(theta=sliding_rope_max_wavelength)

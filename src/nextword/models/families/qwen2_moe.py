@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from nextword.layers import DecoderConfig, ExpertsConfig, expert_layers
+from nextword.layers import DecoderConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -25,7 +25,7 @@ from nextword.models.formats.transformers import (
     rotary_decoder_arguments,
     transformers_format,
 )
-from nextword.models.shared_arguments import check_fixed, decoder_fields
+from nextword.models.shared_arguments import check_fixed, decoder_fields, experts_config
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.tokenizers import BytePairTokenizer
@@ -84,17 +84,11 @@ class QwenMoeBackbone(Backbone):
     ) -> DecoderConfig:
         check_fixed(False, output_router_logits=output_router_logits)
         attention_output_bias = False
+        experts = experts_config(
+            locals(), shared_dim=shared_expert_intermediate_dim, shared_gate=True
+        )
         return DecoderConfig(
             **decoder_fields(locals()),
-            experts=ExpertsConfig(
-                num_experts=num_experts,
-                experts_per_token=top_k,
-                intermediate_dim=moe_intermediate_dim,
-                layers=expert_layers(num_layers, decoder_sparse_step, mlp_only_layers),
-                normalized=norm_top_k_prob,
-                shared_dim=shared_expert_intermediate_dim,
-                shared_gate=True,
-            ),
         )
 
 

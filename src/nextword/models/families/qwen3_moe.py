@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from nextword.layers import DecoderConfig, ExpertsConfig, expert_layers
+from nextword.layers import DecoderConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -62,13 +62,6 @@ class Qwen3MoeBackbone(Backbone):
     ) -> DecoderConfig:
         return DecoderConfig(
             **decoder_fields(locals()),
-            experts=ExpertsConfig(
-                num_experts=num_experts,
-                experts_per_token=top_k,
-                intermediate_dim=moe_intermediate_dim,
-                layers=expert_layers(num_layers, decoder_sparse_step, mlp_only_layers or ()),
-                normalized=norm_top_k_prob,
-            ),
             query_key_norm="head",
         )
 
