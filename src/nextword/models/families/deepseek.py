@@ -20,24 +20,25 @@ from nextword.models.formats.gguf import (
     gguf_sizes,
     has_tensor,
 )
+from nextword.models.formats.latent import (
+    GGUF_LATENT,
+    GGUF_LATENT_JOINED,
+    TRANSFORMERS_LATENT,
+    latent_names,
+)
 from nextword.models.formats.rotary import KINDS, gguf_scaling, rotary_section, scaling_settings
 from nextword.models.formats.transformers import (
     TRANSFORMERS_EXPERTS,
     TRANSFORMERS_IGNORED,
     TRANSFORMERS_NAMES,
     decoder_arguments,
+    shared_expert_names,
     transformers_format,
+    ungrouped,
 )
 from nextword.models.shared_arguments import decoder_fields, experts_config
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
-from nextword.presets.weight_layouts import (
-    HeadAxis,
-    InterleavedRotary,
-    NoHeadAxis,
-    Rows,
-    Transposed,
-)
 from nextword.presets.weight_table import Stored
 
 
@@ -144,12 +145,9 @@ class DeepSeekCausalLM(CausalLM):
 
 
 def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    arguments = decoder_arguments(config, context_length=4096)
-    num_heads = arguments.pop("num_query_heads")
-    config.choice("num_key_value_heads", [num_heads], arguments.pop("num_key_value_heads"))
+    arguments = ungrouped(config, decoder_arguments(config, context_length=4096))
     del arguments["head_dim"]  # that of the rotated part alone
     arguments |= {
-        "num_heads": num_heads,
         "key_value_rank": config.integer("kv_lora_rank", 512),
         "query_rank": config.integer("q_lora_rank", None),
         "unrotated_head_dim": config.integer("qk_nope_head_dim", 128),
@@ -207,96 +205,23 @@ def _experts_arguments(config: ConfigReader, is_first: bool) -> dict[str, Any]:
 
 
 def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
-    mlp, attention = "model.layers.{i}.mlp", "model.layers.{i}.self_attn"
-    names = {
+    is_interleaved = checkpoint.config.get("rope_interleave") is not False
+    return {
         **TRANSFORMERS_NAMES,
         **TRANSFORMERS_EXPERTS,
-        "feed_forward/shared/gate": f"{mlp}.shared_experts.gate_proj",
-        "feed_forward/shared/intermediate": f"{mlp}.shared_experts.up_proj",
-        "feed_forward/shared/feed_forward_output": f"{mlp}.shared_experts.down_proj",
-        "feed_forward/choice_bias": Stored(f"{mlp}.gate.e_score_correction_bias"),
+        **shared_expert_names("model.layers.{i}.mlp.shared_experts"),
+        "feed_forward/choice_bias": Stored("model.layers.{i}.mlp.gate.e_score_correction_bias"),
+        **latent_names(config, TRANSFORMERS_LATENT, is_interleaved=is_interleaved),
     }
-    parts = {
-        "query": f"{attention}.q_proj",
-        "query_down": f"{attention}.q_a_proj",
-        "query_norm": f"{attention}.q_a_layernorm",
-        "query_up": f"{attention}.q_b_proj",
-        "key_value_down": f"{attention}.kv_a_proj_with_mqa",
-        "key_value_norm": f"{attention}.kv_a_layernorm",
-        "key_value_up": f"{attention}.kv_b_proj",
-    }
-    is_interleaved = checkpoint.config.get("rope_interleave") is not False
-    return _all_names(config, names, parts, is_interleaved=is_interleaved)
-
-
-def _all_names(
-    config: DecoderConfig,
-    names: Mapping[str, Any],
-    parts: Mapping[str, str],
-    *,
-    is_interleaved: bool = True,
-) -> LayerNames:
-    """Return the stored names of all layers.
-
-    Args:
-        config: the decoder's description.
-        names: what the format calls the layers outside attention.
-        parts: what it calls those of attention.
-        is_interleaved: whether the rotary embedding is of neighbouring pairs.
-    """
-    latent, heads = config.latent, config.num_query_heads
-    assert latent is not None  # noqa: S101  # what the family's description has
-    pairs = (lambda n: (InterleavedRotary(n),)) if is_interleaved else (lambda _: ())
-    has_query_latent = latent.query_rank is not None
-    query = parts["query_up" if has_query_latent else "query"]
-    down, rank, split = parts["key_value_down"], latent.key_value_rank, HeadAxis(heads)
-    unrotated = Rows(0, latent.unrotated_dim, axis=1)
-    rotated = Rows(latent.unrotated_dim, config.head_dim, axis=1)
-    values = Rows(latent.unrotated_dim, latent.unrotated_dim + latent.value_dim, axis=1)
-    found: dict[str, Any] = {
-        **names,
-        "self_attention/query": (query, split, unrotated, NoHeadAxis(heads)),
-        "self_attention/query_rotated": (query, split, rotated, NoHeadAxis(heads), *pairs(heads)),
-        "self_attention/key_value_down": (down, Rows(0, rank)),
-        "self_attention/key_rotated": (down, Rows(rank, rank + latent.rotated_dim), *pairs(1)),
-        "self_attention/key_value_norm": parts["key_value_norm"],
-    }
-    if "key_value_up" in parts:
-        expanded = f"{parts['key_value_up']}.weight"
-        found["self_attention/key"] = Stored(expanded, split, unrotated)
-        found["self_attention/value"] = Stored(expanded, split, values)
-    else:
-        found["self_attention/key"] = Stored(f"{parts['key_up']}.weight", Transposed())
-        found["self_attention/value"] = Stored(f"{parts['value_up']}.weight")
-    del found["self_attention/query_norm"], found["self_attention/key_norm"]
-    if has_query_latent:
-        found["self_attention/query_down"] = parts["query_down"]
-        found["self_attention/query_norm"] = parts["query_norm"]
-    if not (config.experts and config.experts.choice_bias):
-        del found["feed_forward/choice_bias"]
-    return found
-
-
-_GGUF_PARTS = {
-    "query": "blk.{i}.attn_q",
-    "query_down": "blk.{i}.attn_q_a",
-    "query_norm": "blk.{i}.attn_q_a_norm",
-    "query_up": "blk.{i}.attn_q_b",
-    "key_value_down": "blk.{i}.attn_kv_a_mqa",
-    "key_value_norm": "blk.{i}.attn_kv_a_norm",
-}
-# Older files hold keys and values as one.
-_GGUF_JOINED = {"key_value_up": "blk.{i}.attn_kv_b"}
-_GGUF_APART = {"key_up": "blk.{i}.attn_k_b", "value_up": "blk.{i}.attn_v_b"}
 
 
 def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = gguf_sizes(config, checkpoint) | gguf_experts(config)
+    width = config.integer("expert_feed_forward_length")
     rotated = config.integer("rope.dimension_count")
     head_dim, value_dim = (
-        config.integer(f"attention.{part}_length_mla", width)
+        config.integer(f"attention.{part}_length_mla", config.integer(f"attention.{part}_length"))
         for part in ("key", "value")
-        for width in [config.integer(f"attention.{part}_length")]
     )
     config.integer("attention.head_count_kv")  # which follows from how keys are stored
     gating = config.choice("expert_gating_func", [1, 2], 1)
@@ -307,9 +232,8 @@ def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, A
         "unrotated_head_dim": head_dim - rotated,
         "rotated_head_dim": rotated,
         "value_head_dim": value_dim,
-        "shared_expert_intermediate_dim": (
-            config.integer("expert_shared_count") * arguments["moe_intermediate_dim"]
-        ),
+        "moe_intermediate_dim": width,
+        "shared_expert_intermediate_dim": config.integer("expert_shared_count") * width,
         "num_dense_layers": config.integer("leading_dense_block_count", 0, minimum=0),
         "router_scoring": "softmax" if gating == 1 else "sigmoid",
         "norm_top_k_prob": config.boolean("expert_weights_norm", False),
@@ -333,9 +257,11 @@ def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, A
 
 def _gguf_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
     is_joined = has_tensor(checkpoint, "blk.0.attn_kv_b.weight")
-    parts = _GGUF_PARTS | (_GGUF_JOINED if is_joined else _GGUF_APART)
-    names = {**GGUF_NAMES, "feed_forward/choice_bias": Stored("blk.{i}.exp_probs_b.bias")}
-    return _all_names(config, names, parts)
+    return {
+        **GGUF_NAMES,
+        "feed_forward/choice_bias": Stored("blk.{i}.exp_probs_b.bias"),
+        **latent_names(config, GGUF_LATENT_JOINED if is_joined else GGUF_LATENT),
+    }
 
 
 FAMILY = Family(

@@ -17,7 +17,12 @@ from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_layers import LAYER_PATHS
 from nextword.models.formats.keras_names import feed_forward_names
 from nextword.models.formats.rotary import rotary_section
-from nextword.models.formats.transformers import activation, decoder_sizes, transformers_format
+from nextword.models.formats.transformers import (
+    activation,
+    decoder_sizes,
+    transformers_format,
+    ungrouped,
+)
 from nextword.models.shared_arguments import decoder_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
@@ -148,9 +153,7 @@ _PERSIMMON_NAMES = {
 
 
 def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    sizes = decoder_sizes(config)
-    num_heads = sizes.pop("num_query_heads")
-    config.choice("num_key_value_heads", [num_heads], sizes.pop("num_key_value_heads"))
+    sizes = ungrouped(config, decoder_sizes(config))
     is_persimmon = checkpoint.architecture == "persimmon"
     if is_persimmon:
         fraction, base = config.number("partial_rotary_factor", 0.5), 10000.0
@@ -159,7 +162,6 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
         base = config.number("rotary_emb_base", 10000.0)
     rope, kind, theta = rotary_section(config, ("linear",), base)
     arguments = sizes | {
-        "num_heads": num_heads,
         "dropout": config.fraction("hidden_dropout", 0.0),
         "rotary_percentage": rope.number("partial_rotary_factor", fraction),
         "rotary_max_wavelength": theta,

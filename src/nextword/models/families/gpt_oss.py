@@ -21,6 +21,7 @@ from nextword.models.formats.keras_layers import LAYER_PATHS
 from nextword.models.formats.keras_names import attention_names
 from nextword.models.formats.transformers import (
     TRANSFORMERS_NAMES,
+    experts_arguments,
     rotary_decoder_arguments,
     sliding_layers,
     transformers_format,
@@ -122,17 +123,15 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
     scaling = arguments["rope_scaling"]
     if scaling is not None and scaling == _scaling(scaling["factor"]):
         arguments |= {"rope_scaling": None, "rope_scaling_factor": scaling["factor"]}
+    arguments |= experts_arguments(config, "num_local_experts", num_experts=128, top_k=4)
     arguments |= {
-        "num_experts": config.integer("num_local_experts", 128),
-        "top_k": config.integer("num_experts_per_tok", 4),
         "attention_bias": config.boolean("attention_bias", True),
         "gate_limit": config.number("swiglu_limit", 7.0),
         "sliding_window": config.integer("sliding_window", 128),
         "sliding_layers": sliding_layers(config, arguments["num_layers"], period=2),
     }
     config.expect(swiglu_alpha=1.702, experts_per_token=arguments["top_k"])
-    # What is added to the loss in training only, and a context that the scaling tells, too.
-    config.skip("output_router_logits", "router_aux_loss_coef", "initial_context_length")
+    config.skip("initial_context_length")  # which the scaling tells, too
     return arguments
 
 
@@ -196,12 +195,11 @@ def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, A
     if scaling is not None and scaling["kind"] == "yarn":
         scaling["whole_pairs"] = False  # not stored; what the published models have
     arguments |= {
-        "intermediate_dim": arguments["moe_intermediate_dim"],
+        "intermediate_dim": config.integer("expert_feed_forward_length"),
         "sliding_window": config.integer("attention.sliding_window"),
         "sliding_layers": gguf_sliding_layers(config, arguments["num_layers"], 2),
         "tie_word_embeddings": False,
     }
-    del arguments["moe_intermediate_dim"]
     return arguments
 
 

@@ -8,8 +8,9 @@ from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family
-from nextword.models.formats.decoder_tables import LayerNames
+from nextword.models.formats.decoder_tables import LayerNames, gate_and_intermediate
 from nextword.models.formats.gguf import (
+    gguf_experts,
     gguf_format,
     gguf_rotary_arguments,
     has_tensor,
@@ -18,13 +19,13 @@ from nextword.models.formats.gguf import (
 from nextword.models.formats.rotary import GGUF_PAIR_FACTORS
 from nextword.models.formats.transformers import (
     TRANSFORMERS_NAMES,
+    experts_arguments,
     rotary_decoder_arguments,
     transformers_format,
 )
 from nextword.models.shared_arguments import decoder_fields, experts_config
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
-from nextword.presets.weight_layouts import Rows
 
 
 class GraniteBackbone(Backbone):
@@ -94,10 +95,7 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
     if checkpoint.architecture == "granite":
         arguments["feed_forward_bias"] = config.boolean("mlp_bias", False)
     else:
-        arguments["num_experts"] = config.integer("num_local_experts", 8)
-        arguments["top_k"] = config.integer("num_experts_per_tok", 2)
-        # What is added to the loss in training only.
-        config.skip("output_router_logits", "router_aux_loss_coef")
+        arguments |= experts_arguments(config, "num_local_experts", num_experts=8, top_k=2)
     if checkpoint.architecture == "granitemoeshared":
         shared = config.integer("shared_intermediate_size", 0, minimum=0)
         arguments["shared_intermediate_dim"] = shared or None
@@ -115,18 +113,11 @@ def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerN
     names: dict[str, Any] = dict(TRANSFORMERS_NAMES)
     if config.experts is not None:
         experts, shared = "model.layers.{i}.block_sparse_moe", "model.layers.{i}.shared_mlp"
-        width, shared_width = config.experts.intermediate_dim, config.experts.shared_dim or 0
-        inputs, shared_inputs = f"{experts}.input_linear", f"{shared}.input_linear"
         names |= {
             "feed_forward/router": f"{experts}.router.layer",
-            "feed_forward/expert_gate": (inputs, Rows(0, width, axis=1)),
-            "feed_forward/expert_intermediate": (inputs, Rows(width, 2 * width, axis=1)),
+            **gate_and_intermediate(config, f"{experts}.input_linear", of="expert_"),
             "feed_forward/expert_output": f"{experts}.output_linear",
-            "feed_forward/shared/gate": (shared_inputs, Rows(0, shared_width)),
-            "feed_forward/shared/intermediate": (
-                shared_inputs,
-                Rows(shared_width, 2 * shared_width),
-            ),
+            **gate_and_intermediate(config, f"{shared}.input_linear", of="shared/"),
             "feed_forward/shared/feed_forward_output": f"{shared}.output_linear",
         }
     return names
@@ -143,8 +134,7 @@ def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, A
         "feed_forward_bias": has_tensor(checkpoint, "blk.0.ffn_up.bias"),
     }
     if checkpoint.architecture == "granitemoe":
-        arguments["num_experts"] = config.integer("expert_count")
-        arguments["top_k"] = config.integer("expert_used_count")
+        arguments |= gguf_experts(config)
         shared = config.integer("expert_shared_feed_forward_length", 0, minimum=0)
         arguments["shared_intermediate_dim"] = shared or None
     return arguments

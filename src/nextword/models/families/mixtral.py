@@ -9,6 +9,7 @@ from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family
 from nextword.models.formats.gguf import (
+    gguf_experts,
     gguf_format,
     gguf_rotary_arguments,
     has_experts,
@@ -20,6 +21,7 @@ from nextword.models.formats.keras_names import attention_names, decoder_names
 from nextword.models.formats.rotary import GGUF_PAIR_FACTORS
 from nextword.models.formats.transformers import (
     TRANSFORMERS_NAMES,
+    experts_arguments,
     rotary_decoder_arguments,
     transformers_format,
 )
@@ -121,23 +123,16 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
         config, context_length=131072, epsilon=1e-5, theta=1e6, has_scaling_factor=True
     )
     arguments |= {
-        "num_experts": config.integer("num_local_experts", 8),
-        "top_k": config.integer("num_experts_per_tok", 2),
         "sliding_window": config.integer("sliding_window", None),
+        **experts_arguments(config, "num_local_experts", num_experts=8, top_k=2),
     }
-    # What is added to the loss, or to the router, in training only.
-    config.skip("output_router_logits", "router_aux_loss_coef", "router_jitter_noise")
+    config.skip("router_jitter_noise")  # of training
     return arguments
 
 
 def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = gguf_rotary_arguments(config, checkpoint, has_scaling_factor=True)
-    arguments |= {
-        "num_experts": config.integer("expert_count"),
-        "top_k": config.integer("expert_used_count"),
-        "sliding_window": None,
-    }
-    return arguments
+    return arguments | gguf_experts(config) | {"sliding_window": None}
 
 
 FAMILY = Family(

@@ -20,8 +20,8 @@ from nextword.models.formats.transformers import (
     TRANSFORMERS_NAMES,
     TRANSFORMERS_NORMS_BEHIND,
     decoder_arguments,
+    experts_arguments,
     sliding_layers,
-    spelled_integer,
     transformers_format,
 )
 from nextword.models.shared_arguments import all_but_last, decoder_fields
@@ -103,12 +103,11 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
     if kind in ("olmoe", "flex_olmo"):
         arguments |= {
             "use_norms_before": kind == "olmoe",
-            "num_experts": spelled_integer(config, "num_experts", "num_local_experts"),
-            "top_k": config.integer("num_experts_per_tok", 8 if kind == "olmoe" else 5),
             "norm_top_k_prob": config.boolean("norm_topk_prob", False),
+            **experts_arguments(
+                config, "num_experts", "num_local_experts", top_k=8 if kind == "olmoe" else 5
+            ),
         }
-        # What is added to the loss in training only.
-        config.skip("output_router_logits", "router_aux_loss_coef")
     if kind == "exaone4":
         arguments |= _exaone_arguments(checkpoint, config, arguments["num_layers"])
     if kind == "olmo3":

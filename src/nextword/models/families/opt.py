@@ -12,7 +12,12 @@ from nextword.models.formats.decoder_tables import LayerNames
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_layers import LAYER_PATHS
 from nextword.models.formats.keras_names import TRANSFORMER_DECODER_NAMES
-from nextword.models.formats.transformers import activation, decoder_sizes, transformers_format
+from nextword.models.formats.transformers import (
+    activation,
+    decoder_sizes,
+    transformers_format,
+    ungrouped,
+)
 from nextword.models.shared_arguments import decoder_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
@@ -111,11 +116,7 @@ _BIOGPT_NAMES: LayerNames = {
 
 
 def _biogpt_arguments(config: ConfigReader) -> dict[str, Any]:
-    arguments = decoder_sizes(config)
-    heads = arguments.pop("num_query_heads")
-    config.choice("num_key_value_heads", [heads], arguments.pop("num_key_value_heads"))
-    arguments |= {
-        "num_heads": heads,
+    arguments = ungrouped(config, decoder_sizes(config)) | {
         "dropout": config.fraction("hidden_dropout_prob", 0.1),
         "max_sequence_length": config.integer("max_position_embeddings", 1024),
         "activation": activation(config, "hidden_act", "gelu"),

@@ -20,9 +20,11 @@ from nextword.models.formats.keras_names import attention_names, decoder_names
 from nextword.models.formats.transformers import (
     TRANSFORMERS_EXPERTS,
     TRANSFORMERS_NAMES,
+    experts_arguments,
     mixture_arguments,
     optional_sliding_window,
     rotary_decoder_arguments,
+    shared_expert_names,
     transformers_format,
 )
 from nextword.models.shared_arguments import check_fixed, decoder_fields, experts_config
@@ -110,14 +112,11 @@ class QwenMoeCausalLM(CausalLM):
     preprocessor_cls = QwenMoeCausalLMPreprocessor
 
 
-_SHARED = "model.layers.{i}.mlp.shared_expert"
 _TRANSFORMERS_NAMES = {
     **TRANSFORMERS_NAMES,
     **TRANSFORMERS_EXPERTS,
-    "feed_forward/shared_gate": f"{_SHARED}_gate",
-    "feed_forward/shared/gate": f"{_SHARED}.gate_proj",
-    "feed_forward/shared/intermediate": f"{_SHARED}.up_proj",
-    "feed_forward/shared/feed_forward_output": f"{_SHARED}.down_proj",
+    **shared_expert_names("model.layers.{i}.mlp.shared_expert"),
+    "feed_forward/shared_gate": "model.layers.{i}.mlp.shared_expert_gate",
 }
 _KERAS_DECODER = "qwen_moe_transformer_decoder"
 _KERAS_ATTENTION = f"layers/{_KERAS_DECODER}_{{i}}/_self_attention_layer"
@@ -134,8 +133,7 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
     arguments |= optional_sliding_window(config, arguments["num_layers"])
     arguments["use_sliding_window_attention"] = arguments["sliding_window_size"] is not None
     arguments["attention_bias"] = config.boolean("qkv_bias", True)
-    arguments["top_k"] = config.integer("num_experts_per_tok", 4)
-    arguments["num_experts"] = config.integer("num_experts", 60)
+    arguments |= experts_arguments(config, "num_experts", num_experts=60, top_k=4)
     arguments["shared_expert_intermediate_dim"] = config.integer(
         "shared_expert_intermediate_size", 5632
     )
@@ -145,6 +143,7 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
 def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = gguf_rotary_arguments(config, checkpoint, has_scaling_factor=True)
     arguments |= gguf_experts(config) | {
+        "moe_intermediate_dim": config.integer("expert_feed_forward_length"),
         "shared_expert_intermediate_dim": config.integer(
             "expert_shared_feed_forward_length", arguments["intermediate_dim"]
         ),

@@ -15,9 +15,9 @@ from nextword.models.formats.keras_names import decoder_names
 from nextword.models.formats.transformers import (
     TRANSFORMERS_EXPERTS,
     TRANSFORMERS_NAMES,
+    experts_arguments,
     mixture_arguments,
     rotary_decoder_arguments,
-    spelled_integer,
     transformers_format,
 )
 from nextword.models.shared_arguments import decoder_fields
@@ -93,11 +93,9 @@ _KERAS_NAMES = decoder_names(_KERAS_DECODER, "qwen3_moe_layer_norm", network_nam
 
 def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = rotary_decoder_arguments(config, context_length=32768, has_scaling_factor=True)
-    arguments |= mixture_arguments(config, arguments["num_layers"]) | {
-        "num_experts": spelled_integer(config, "num_experts", "num_local_experts"),
-        "top_k": config.integer("num_experts_per_tok", 8),
-        "attention_bias": config.boolean("attention_bias", False),
-    }
+    arguments |= mixture_arguments(config, arguments["num_layers"])
+    arguments |= experts_arguments(config, "num_experts", "num_local_experts", top_k=8)
+    arguments["attention_bias"] = config.boolean("attention_bias", False)
     is_windowed = config.boolean("use_sliding_window", False)
     window = config.integer("sliding_window", 4096)
     arguments["sliding_window_size"] = window if is_windowed else None
@@ -108,6 +106,7 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
 def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = gguf_rotary_arguments(config, checkpoint, has_scaling_factor=True)
     arguments |= gguf_experts(config) | {
+        "moe_intermediate_dim": config.integer("expert_feed_forward_length"),
         # Not stored; what the published models have.
         "norm_top_k_prob": True,
         "sliding_window_size": None,

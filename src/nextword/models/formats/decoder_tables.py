@@ -141,17 +141,26 @@ def interleaved_rotary(config: DecoderConfig, names: LayerNames) -> LayerNames:
     return {**names, **found}
 
 
-def gate_and_intermediate(config: DecoderConfig, name: str) -> LayerNames:
+def gate_and_intermediate(
+    config: DecoderConfig, name: str, *layouts: Layout, of: str = ""
+) -> LayerNames:
     """Return the names of the gate and the projection it gates where they are stored as one.
 
     Args:
         config: the decoder's description.
         name: the stored name, which holds `{i}`.
+        *layouts: steps from what is stored to rows of the gate and of what it gates.
+        of: what has the gate: "expert_" for the experts, all stored as one, "shared/" for the
+            network beside them that every token takes.
     """
-    width = config.intermediate_dim
+    width, axis = config.intermediate_dim, 0
+    if of == "expert_" and config.experts:
+        width, axis = config.experts.intermediate_dim, 1
+    if of == "shared/" and config.experts:
+        width = config.experts.shared_dim or 0
     return {
-        "feed_forward/gate": (name, Rows(0, width)),
-        "feed_forward/intermediate": (name, Rows(width, 2 * width)),
+        f"feed_forward/{of}gate": (name, *layouts, Rows(0, width, axis)),
+        f"feed_forward/{of}intermediate": (name, *layouts, Rows(width, 2 * width, axis)),
     }
 
 
@@ -159,6 +168,8 @@ def _entries(
     config: DecoderConfig, path: str, place: str | tuple[Any, ...] | Stored
 ) -> Mapping[str, Stored]:
     """Return the entries of one layer, or of one variable."""
+    if path.endswith("/choice_bias") and not (config.experts and config.experts.choice_bias):
+        return {}
     if isinstance(place, Stored):
         return {path: place}
     name, *layouts = (place,) if isinstance(place, str) else place
@@ -176,7 +187,10 @@ def _entries(
         return {}
     if path.endswith("_embedding"):
         return {f"{path}/embeddings": Stored(f"{name}.weight", *layouts)}
-    if path.endswith(("/query_norm", "/key_norm")) and not (config.query_key_norm or config.latent):
+    has_query_latent = config.latent is not None and config.latent.query_rank is not None
+    if path.endswith("/query_norm") and not (config.query_key_norm or has_query_latent):
+        return {}
+    if path.endswith("/key_norm") and not config.query_key_norm:
         return {}
     if path.endswith("_post_norm") and config.norm_placement == "pre":
         return {}

@@ -191,15 +191,14 @@ def gguf_sizes(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def gguf_experts(config: ConfigReader) -> dict[str, Any]:
-    """Read how many experts there are, and how wide they are.
+    """Read how many experts there are, and how many of them a token takes.
 
     Returns:
-        `num_experts`, `top_k` and `moe_intermediate_dim`.
+        `num_experts` and `top_k`.
     """
     return {
         "num_experts": config.integer("expert_count"),
         "top_k": config.integer("expert_used_count"),
-        "moe_intermediate_dim": config.integer("expert_feed_forward_length"),
     }
 
 

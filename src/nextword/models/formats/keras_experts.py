@@ -1,13 +1,9 @@
 """How KerasHub stores the experts of the families that have all of them in one bank."""
 
-from typing import Any
-
 from nextword.layers import DecoderConfig
-from nextword.models.formats.decoder_tables import LayerNames
+from nextword.models.formats.decoder_tables import LayerNames, gate_and_intermediate
 from nextword.models.formats.keras_layers import LAYER_PATHS
-from nextword.presets.weight_layouts import Rows, Transposed
-
-_EXPERTS = ("gate", "intermediate")
+from nextword.presets.weight_layouts import Transposed
 
 
 def network_names(decoder: str) -> dict[str, str]:
@@ -44,17 +40,8 @@ def bank_layouts(config: DecoderConfig, decoder: str) -> LayerNames:
         config: the decoder's description.
         decoder: see `network_names`.
     """
-    assert config.experts is not None  # noqa: S101  # what the families' descriptions have
-    width, names = config.experts.intermediate_dim, network_names(decoder)
-    found: dict[str, tuple[Any, ...]] = {}
-    for index, part in enumerate(_EXPERTS):
-        rows = Rows(index * width, (index + 1) * width, axis=1)
-        found[f"feed_forward/expert_{part}"] = (
-            names[f"feed_forward/expert_{part}"],
-            Transposed(),
-            rows,
-        )
-    return found
+    bank = network_names(decoder)["feed_forward/expert_gate"]
+    return gate_and_intermediate(config, bank, Transposed(), of="expert_")
 
 
 def network_paths(block: str, network: str) -> dict[str, str]:

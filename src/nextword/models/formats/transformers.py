@@ -58,6 +58,20 @@ TRANSFORMERS_EXPERTS = {
 }
 """What many families with experts call them in transformers."""
 
+
+def shared_expert_names(name: str) -> dict[str, str]:
+    """Return what transformers calls the network beside the experts that every token takes.
+
+    Args:
+        name: the network's own name, which holds `{i}`.
+    """
+    return {
+        "feed_forward/shared/gate": f"{name}.gate_proj",
+        "feed_forward/shared/intermediate": f"{name}.up_proj",
+        "feed_forward/shared/feed_forward_output": f"{name}.down_proj",
+    }
+
+
 TRANSFORMERS_IGNORED = (
     # Written by old versions, and computed here; or a copy of the tied embedding.
     r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq",
@@ -135,6 +149,21 @@ def decoder_sizes(config: ConfigReader) -> dict[str, Any]:
         "num_key_value_heads": config.integer("num_key_value_heads", num_query_heads),
         "hidden_dim": config.integer("hidden_size"),
         "intermediate_dim": config.integer("intermediate_size"),
+    }
+
+
+def ungrouped(config: ConfigReader, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a family with as many key/value heads as query heads.
+
+    Args:
+        config: the model's configuration, which must not say otherwise.
+        arguments: with `num_query_heads` and `num_key_value_heads`, which `num_heads` takes the
+            place of.
+    """
+    num_heads, others = arguments["num_query_heads"], ("num_query_heads", "num_key_value_heads")
+    config.expect(num_key_value_heads=num_heads)
+    return {name: v for name, v in arguments.items() if name not in others} | {
+        "num_heads": num_heads
     }
 
 
@@ -248,14 +277,34 @@ def optional_sliding_window(config: ConfigReader, num_layers: int) -> dict[str, 
     }
 
 
+def experts_arguments(
+    config: ConfigReader, *keys: str, num_experts: int | None = None, top_k: int
+) -> dict[str, Any]:
+    """Read how many experts there are, and how many of them a token takes.
+
+    Args:
+        config: the model's configuration.
+        *keys: spellings of the number of experts.
+        num_experts: the family's, where none is given; None where one must be.
+        top_k: the family's, where none is given.
+
+    Returns:
+        `num_experts` and `top_k`.
+    """
+    # What is added to the loss in training only.
+    config.skip("output_router_logits", "router_aux_loss_coef")
+    return {
+        "num_experts": spelled_integer(config, *keys, default=num_experts),
+        "top_k": config.integer("num_experts_per_tok", top_k),
+    }
+
+
 def mixture_arguments(config: ConfigReader, num_layers: int) -> dict[str, Any]:
     """Read how experts are spread over the layers, as Qwen models have it.
 
     Returns:
         `moe_intermediate_dim`, `norm_top_k_prob`, `decoder_sparse_step` and `mlp_only_layers`.
     """
-    # What is added to the loss in training only.
-    config.skip("output_router_logits", "router_aux_loss_coef")
     return {
         "moe_intermediate_dim": config.integer("moe_intermediate_size"),
         "norm_top_k_prob": config.boolean("norm_topk_prob", False),
@@ -275,14 +324,19 @@ def activation(config: ConfigReader, key: str, default: str) -> Activation:
     return _ACTIVATIONS[config.choice(key, list(_ACTIVATIONS), default)]
 
 
-def spelled_integer(config: ConfigReader, *keys: str) -> int:
+def spelled_integer(config: ConfigReader, *keys: str, default: int | None = None) -> int:
     """Read an integer that has several spellings.
 
+    Args:
+        config: the model's configuration.
+        *keys: the spellings.
+        default: the integer where none of the keys is there; None where one must be.
+
     Raises:
-        PresetError: none of the keys is there, or they disagree.
+        PresetError: none of the keys is there, and one must be; or they disagree.
     """
     values = {key: config.integer(key, None) for key in keys}
     given = {key: value for key, value in values.items() if value is not None}
     if len(set(given.values())) > 1:
         raise PresetError(f"These settings must be equal. Received: {given}.")
-    return next(iter(given.values()), None) or config.integer(keys[0])
+    return next(iter(given.values()), default) or config.integer(keys[0])
