@@ -271,6 +271,15 @@ def test_unknown_settings_are_refused(
         nextword.models.CausalLM.from_preset(path, preprocessor=None)
 
 
+def test_heads_of_another_width_are_refused_where_there_is_no_choice(tmp_path: Path) -> None:
+    metadata, tensors = llama_as_gguf(CASES[0].make(tmp_path / "transformers"))
+    metadata = {key.replace("llama.", "starcoder2."): value for key, value in metadata.items()}
+    metadata |= {"general.architecture": "starcoder2", "starcoder2.attention.key_length": 16}
+    path = write_gguf(tmp_path / "model.gguf", metadata, tensors)
+    with pytest.raises(PresetError, match=r"'attention.key_length' .* must be 8\. Received: 16"):
+        nextword.models.CausalLM.from_preset(path, preprocessor=None)
+
+
 def test_linear_scaling(tmp_path: Path) -> None:
     reference = case_named("qwen2").make(tmp_path / "transformers")
     metadata, tensors = llama_as_gguf(reference)

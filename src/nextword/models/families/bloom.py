@@ -8,7 +8,11 @@ from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family
-from nextword.models.formats.decoder_tables import LayerNames, query_key_value
+from nextword.models.formats.decoder_tables import (
+    LayerNames,
+    grouped_query_key_value,
+    query_key_value,
+)
 from nextword.models.formats.gguf import fused_names, gguf_format, layer_norm_arguments
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_names import attention_names
@@ -16,7 +20,7 @@ from nextword.models.formats.transformers import DENSE_NAMES, spelled_integer, t
 from nextword.models.shared_arguments import decoder_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
-from nextword.presets.weight_layouts import GroupedHeads, Transposed
+from nextword.presets.weight_layouts import Transposed
 from nextword.tokenizers import BytePairTokenizer
 
 
@@ -165,8 +169,7 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
 def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
     if checkpoint.architecture == "mpt":
         return {**_MPT_NAMES, **query_key_value(config, "transformer.blocks.{i}.attn.Wqkv")}
-    heads = GroupedHeads(config.num_key_value_heads, config.head_dim)
-    fused = query_key_value(config, "transformer.h.{i}.self_attention.query_key_value", heads)
+    fused = grouped_query_key_value(config, "transformer.h.{i}.self_attention.query_key_value")
     return {**DENSE_NAMES, **fused}
 
 

@@ -119,8 +119,7 @@ def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerN
 
 
 def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    arguments = gguf_rotary_arguments(config, checkpoint, norm="layer")
-    del arguments["head_dim"]  # which is `hidden_dim` shared by the heads
+    arguments = gguf_rotary_arguments(config, checkpoint, norm="layer", has_head_dim=False)
     arguments |= {
         "logit_scale": config.number("logit_scale"),
         "use_query_key_norm": has_tensor(checkpoint, "blk.0.attn_q_norm.weight"),

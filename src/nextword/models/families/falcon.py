@@ -8,7 +8,7 @@ from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family
-from nextword.models.formats.decoder_tables import LayerNames, query_key_value
+from nextword.models.formats.decoder_tables import LayerNames, grouped_query_key_value
 from nextword.models.formats.gguf import fused_names, gguf_format, layer_norm_arguments
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_names import attention_names
@@ -22,7 +22,7 @@ from nextword.models.formats.transformers import (
 from nextword.models.shared_arguments import check_equal, decoder_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
-from nextword.presets.weight_layouts import GroupedHeads, Transposed
+from nextword.presets.weight_layouts import Transposed
 from nextword.tokenizers import BytePairTokenizer
 
 
@@ -179,8 +179,7 @@ def _architecture(config: ConfigReader, num_heads: int) -> dict[str, Any]:
 
 
 def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
-    heads = GroupedHeads(config.num_key_value_heads, config.head_dim)
-    fused = query_key_value(config, "transformer.h.{i}.self_attention.query_key_value", heads)
+    fused = grouped_query_key_value(config, "transformer.h.{i}.self_attention.query_key_value")
     has_two = config.parallel_residual and not config.shared_norm
     return {**DENSE_NAMES, **fused, **(TWO_NORMS if has_two else {}), "head": "lm_head"}
 

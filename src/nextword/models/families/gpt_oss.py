@@ -17,7 +17,7 @@ from nextword.models.formats.gguf import (
     gguf_sliding_layers,
 )
 from nextword.models.formats.keras import KerasClasses, keras_format
-from nextword.models.formats.keras_layers import LAYER_PATHS
+from nextword.models.formats.keras_layers import ATTENTION_PATHS
 from nextword.models.formats.keras_names import attention_names
 from nextword.models.formats.transformers import (
     TRANSFORMERS_NAMES,
@@ -180,7 +180,7 @@ _KERAS_NAMES: LayerNames = {
     "feed_forward/router": f"{_KERAS_LAYER}/sparse_moe_block/router/router_dense",
 }
 _KERAS_PATHS = {
-    **{path: name for path, name in LAYER_PATHS.items() if "feed_forward" not in path},
+    **ATTENTION_PATHS,
     "feed_forward/router": "transformer_layer_{i}/sparse_moe_block/router/router_dense",
 }
 

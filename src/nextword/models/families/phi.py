@@ -100,8 +100,9 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
 
 
 def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    arguments = gguf_rotary_arguments(config, checkpoint, norm="layer", is_partial=True)
-    del arguments["head_dim"]  # which is `hidden_dim` shared by the heads
+    arguments = gguf_rotary_arguments(
+        config, checkpoint, norm="layer", has_head_dim=False, is_partial=True
+    )
     arguments["tie_word_embeddings"] = False
     return arguments
 

@@ -91,8 +91,9 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
 
 
 def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    arguments = gguf_rotary_arguments(config, checkpoint, norm="layer", is_partial=True)
-    del arguments["head_dim"]  # which is `hidden_dim` shared by the heads
+    arguments = gguf_rotary_arguments(
+        config, checkpoint, norm="layer", has_head_dim=False, is_partial=True
+    )
     arguments |= {
         "query_key_value_bias": has_tensor(checkpoint, "blk.0.attn_q.bias"),
         "use_query_key_norm": has_tensor(checkpoint, "blk.0.attn_q_norm.weight"),

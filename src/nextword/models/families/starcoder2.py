@@ -85,9 +85,7 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
 
 
 def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    arguments = gguf_rotary_arguments(config, checkpoint, norm="layer")
-    del arguments["head_dim"]  # which is `hidden_dim` shared by the heads
-    return arguments
+    return gguf_rotary_arguments(config, checkpoint, norm="layer", has_head_dim=False)
 
 
 FAMILY = Family(

@@ -9,6 +9,7 @@ from typing import Any
 from nextword.layers import DecoderConfig
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.weight_layouts import (
+    GroupedHeads,
     InterleavedRotary,
     Layout,
     Rows,
@@ -118,6 +119,16 @@ def query_key_value(config: DecoderConfig, name: str, *layouts: Layout) -> Layer
         names[f"self_attention/{part}"] = (name, *layouts, Rows(start, stop))
         start = stop
     return names
+
+
+def grouped_query_key_value(config: DecoderConfig, name: str) -> LayerNames:
+    """Return the names of these projections where rows are stored by keys: queries, key, value.
+
+    Args:
+        config: the decoder's description.
+        name: the stored name, which holds `{i}`.
+    """
+    return query_key_value(config, name, GroupedHeads(config.num_key_value_heads, config.head_dim))
 
 
 def interleaved_rotary(config: DecoderConfig, names: LayerNames) -> LayerNames:

@@ -100,7 +100,7 @@ def shifted_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
 
 
 def gguf_arguments(
-    config: ConfigReader, checkpoint: Checkpoint, *, norm: str = "rms"
+    config: ConfigReader, checkpoint: Checkpoint, *, norm: str = "rms", has_head_dim: bool = True
 ) -> dict[str, Any]:
     """Read what the families with rotary embedding and grouped heads share, but for its scaling.
 
@@ -108,21 +108,25 @@ def gguf_arguments(
         config: the model's metadata.
         checkpoint: the GGUF file, whose tensors tell what the metadata may leave out.
         norm: the kind of normalization, "rms" or "layer".
+        has_head_dim: whether heads may be together wider or narrower than `hidden_dim`.
 
     Returns:
         `vocabulary_size`, `num_layers`, `num_query_heads`, `num_key_value_heads`, `hidden_dim`,
-        `intermediate_dim`, `head_dim`, `rope_max_wavelength`, `layer_norm_epsilon`,
-        `tie_word_embeddings` and `context_length`.
+        `intermediate_dim`, `head_dim` where there is a choice, `rope_max_wavelength`,
+        `layer_norm_epsilon`, `tie_word_embeddings` and `context_length`.
     """
     arguments = gguf_sizes(config, checkpoint)
     num_query_heads = config.integer("attention.head_count")
-    head_dim = config.integer("attention.key_length", arguments["hidden_dim"] // num_query_heads)
-    config.choice("attention.value_length", [head_dim], head_dim)
+    width = arguments["hidden_dim"] // num_query_heads
+    head_dim = config.integer("attention.key_length", width) if has_head_dim else width
+    for key in ("attention.key_length", "attention.value_length"):
+        config.choice(key, [head_dim], head_dim)
     epsilon = "layer_norm_rms_epsilon" if norm == "rms" else "layer_norm_epsilon"
+    if has_head_dim:
+        arguments["head_dim"] = head_dim
     return arguments | {
         "num_query_heads": num_query_heads,
         "num_key_value_heads": config.integer("attention.head_count_kv", num_query_heads),
-        "head_dim": head_dim,
         "rope_max_wavelength": config.number("rope.freq_base", 10000.0),
         "layer_norm_epsilon": config.number(f"attention.{epsilon}"),
         "tie_word_embeddings": not has_tensor(checkpoint, "output.weight"),
@@ -135,6 +139,7 @@ def gguf_rotary_arguments(
     checkpoint: Checkpoint,
     *,
     norm: str = "rms",
+    has_head_dim: bool = True,
     is_partial: bool = False,
     has_scaling_factor: bool = False,
 ) -> dict[str, Any]:
@@ -144,6 +149,7 @@ def gguf_rotary_arguments(
         config: the model's metadata.
         checkpoint: the GGUF file.
         norm: see `gguf_arguments`.
+        has_head_dim: see `gguf_arguments`.
         is_partial: whether the family may rotate a part of each head.
         has_scaling_factor: whether the family's backbone has `rope_scaling_factor`, see `factored`.
 
@@ -151,8 +157,8 @@ def gguf_rotary_arguments(
         What `gguf_arguments` returns; `rope_scaling`, or what `factored` makes of it; and
         `partial_rotary_factor` where a part may be rotated.
     """
-    arguments = gguf_arguments(config, checkpoint, norm=norm)
-    head_dim = arguments["head_dim"]
+    arguments = gguf_arguments(config, checkpoint, norm=norm, has_head_dim=has_head_dim)
+    head_dim = arguments.get("head_dim", arguments["hidden_dim"] // arguments["num_query_heads"])
     if is_partial:
         return arguments | gguf_partial_rotary(config, checkpoint, head_dim)
     scaling = gguf_scaling(config, checkpoint, head_dim)

@@ -2,7 +2,7 @@
 
 from nextword.layers import DecoderConfig
 from nextword.models.formats.decoder_tables import LayerNames, gate_and_intermediate
-from nextword.models.formats.keras_layers import LAYER_PATHS
+from nextword.models.formats.keras_layers import ATTENTION_PATHS
 from nextword.presets.weight_layouts import Transposed
 
 
@@ -54,10 +54,9 @@ def network_paths(block: str, network: str) -> dict[str, str]:
     # Numbers go on through all models of a process. To Keras, paths may be patterns.
     sparse = rf"transformer_layer_{{i}}/{block}(_\d+)?"
     dense = rf"transformer_layer_{{i}}/{network}(_\d+)?"
-    attention = {path: name for path, name in LAYER_PATHS.items() if "feed_forward" not in path}
     parts = {"gate": "gate", "intermediate": "intermediate", "feed_forward_output": "output"}
     return {
-        **attention,
+        **ATTENTION_PATHS,
         "feed_forward/router": f"{sparse}/sparse_feedforward_gate_dense",
         "feed_forward/shared_gate": f"{sparse}/shared_expert_gate_dense",
         **{

@@ -22,6 +22,9 @@ These are the paths that most of KerasHub's models have. They are not those of t
 which are made of the names of classes and attributes.
 """
 
+ATTENTION_PATHS = {path: name for path, name in LAYER_PATHS.items() if "feed_forward" not in path}
+"""Those of the models whose feed-forward networks are called otherwise."""
+
 # What some of KerasHub's models call the projections of attention, and its documentation all.
 _ALIASES = {"query_dense": "query", "key_dense": "key", "value_dense": "value"}
 
