@@ -10,7 +10,7 @@ from nextword.models.backbone import Backbone
 from nextword.models.family import Family, StoredHead
 from nextword.models.formats.decoder_tables import LayerNames
 from nextword.models.formats.keras import KerasClasses, keras_format
-from nextword.models.formats.keras_layers import LAYER_PATHS
+from nextword.models.formats.keras_layers import layer_paths
 from nextword.models.formats.keras_names import attention_names, feed_forward_names
 from nextword.models.formats.transformers import activation, transformers_format
 from nextword.models.shared_arguments import decoder_fields
@@ -142,10 +142,7 @@ KERAS_NAMES = {
     "pooled_dense": "layers/dense",
 }
 _KERAS_PATHS = {
-    **{
-        ours: theirs.replace("/self_attention/", "/self_attention_layer/")
-        for ours, theirs in LAYER_PATHS.items()
-    },
+    **layer_paths("self_attention_layer"),
     "segment_embedding": "segment_embedding",
     "pooled_dense": "pooled_dense",
 }

@@ -15,7 +15,7 @@ from nextword.models.formats.decoder_tables import (
 )
 from nextword.models.formats.gguf import GGUF_NAMES, gguf_arguments, gguf_format
 from nextword.models.formats.keras import KerasClasses, keras_format
-from nextword.models.formats.keras_layers import LAYER_PATHS
+from nextword.models.formats.keras_layers import layer_paths
 from nextword.models.formats.keras_names import attention_names, feed_forward_names
 from nextword.models.formats.rotary import (
     GGUF_LONG_FACTORS,
@@ -121,9 +121,6 @@ _KERAS_NAMES = {
     "feed_forward_norm": f"{_KERAS_LAYER}/post_attention_layernorm",
     **feed_forward_names(_KERAS_LAYER, prefix=""),
 }
-_KERAS_PATHS = {
-    ours: theirs.replace("/self_attention/", "/attention/") for ours, theirs in LAYER_PATHS.items()
-}
 
 
 def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -214,7 +211,7 @@ FAMILY = Family(
             Phi3Backbone,
             _KERAS_NAMES,
             KerasClasses(prefix="Phi3", module="phi3", tokenizer_cls=Phi3Tokenizer),
-            paths=_KERAS_PATHS,
+            paths=layer_paths("attention"),
         ),
     },
 )

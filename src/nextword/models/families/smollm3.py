@@ -143,32 +143,32 @@ def _layers(config: ConfigReader, num_layers: int) -> dict[str, Any]:
     }
 
 
+def _projections(layer: str) -> dict[str, str]:
+    """Return what KerasHub calls the projections of a layer, in files and in its paths."""
+    return {
+        "self_attention/query": f"{layer}/self_attn/q_proj",
+        "self_attention/key": f"{layer}/self_attn/k_proj",
+        "self_attention/value": f"{layer}/self_attn/v_proj",
+        "self_attention/attention_output": f"{layer}/self_attn/o_proj",
+        "feed_forward/gate": f"{layer}/mlp/gate_proj",
+        "feed_forward/intermediate": f"{layer}/mlp/up_proj",
+        "feed_forward/feed_forward_output": f"{layer}/mlp/down_proj",
+    }
+
+
 _KERAS_LAYER = "layers/smol_lm3_decoder_layer_{i}"
-_KERAS_ATTENTION, _KERAS_MLP = f"{_KERAS_LAYER}/self_attn", f"{_KERAS_LAYER}/mlp"
 _KERAS_NAMES: LayerNames = {
     "token_embedding": "layers/reversible_embedding",
     "output_norm": "layers/rms_normalization",
-    "self_attention/query": (f"{_KERAS_ATTENTION}/q_proj", Transposed()),
-    "self_attention/key": (f"{_KERAS_ATTENTION}/k_proj", Transposed()),
-    "self_attention/value": (f"{_KERAS_ATTENTION}/v_proj", Transposed()),
-    "self_attention/attention_output": f"{_KERAS_ATTENTION}/o_proj",
-    "self_attention/frequencies": Stored(f"{_KERAS_ATTENTION}/rotary_embedding/vars/0"),
-    "feed_forward/gate": f"{_KERAS_MLP}/gate_proj",
-    "feed_forward/intermediate": f"{_KERAS_MLP}/up_proj",
-    "feed_forward/feed_forward_output": f"{_KERAS_MLP}/down_proj",
+    **_projections(_KERAS_LAYER),
+    "self_attention/query": (f"{_KERAS_LAYER}/self_attn/q_proj", Transposed()),
+    "self_attention/key": (f"{_KERAS_LAYER}/self_attn/k_proj", Transposed()),
+    "self_attention/value": (f"{_KERAS_LAYER}/self_attn/v_proj", Transposed()),
+    "self_attention/frequencies": Stored(f"{_KERAS_LAYER}/self_attn/rotary_embedding/vars/0"),
     "self_attention_norm": f"{_KERAS_LAYER}/input_layernorm",
     "feed_forward_norm": f"{_KERAS_LAYER}/post_attention_layernorm",
 }
-_KERAS_PATHS = {
-    "token_embedding": "token_embedding",
-    "self_attention/query": "transformer_layer_{i}/self_attn/q_proj",
-    "self_attention/key": "transformer_layer_{i}/self_attn/k_proj",
-    "self_attention/value": "transformer_layer_{i}/self_attn/v_proj",
-    "self_attention/attention_output": "transformer_layer_{i}/self_attn/o_proj",
-    "feed_forward/gate": "transformer_layer_{i}/mlp/gate_proj",
-    "feed_forward/intermediate": "transformer_layer_{i}/mlp/up_proj",
-    "feed_forward/feed_forward_output": "transformer_layer_{i}/mlp/down_proj",
-}
+_KERAS_PATHS = {"token_embedding": "token_embedding", **_projections("transformer_layer_{i}")}
 
 
 def _keras_frequencies(config: DecoderConfig) -> dict[str, np.ndarray]:

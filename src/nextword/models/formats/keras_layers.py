@@ -29,6 +29,22 @@ ATTENTION_PATHS = {path: name for path, name in LAYER_PATHS.items() if "feed_for
 _ALIASES = {"query_dense": "query", "key_dense": "key", "value_dense": "value"}
 
 
+def layer_paths(attention: str) -> dict[str, str]:
+    """Return the paths of the models that call the layer of attention otherwise.
+
+    Args:
+        attention: what they call it.
+
+    Example:
+    >>> layer_paths("attention")["self_attention/query"]
+    'transformer_layer_{i}/attention/query'
+    """
+    return {
+        ours: theirs.replace("/self_attention/", f"/{attention}/")
+        for ours, theirs in LAYER_PATHS.items()
+    }
+
+
 def layer_aliases(paths: Mapping[str, str]) -> dict[str, set[str]]:
     """Return what KerasHub calls the layers, and the names that these have here.
 
