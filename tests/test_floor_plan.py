@@ -119,15 +119,19 @@ def test_only_its_own_file_names_a_family(path):
     assert family_mentions(path.read_text(encoding="utf-8")) == expected
 
 
+def imported_families(path):
+    """Return the families that a family's module imports."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = imports(tree, module_name(path), is_package=False)
+    return {name[2] for name in names if name[:2] == FAMILY_ROOM and name[2:]}
+
+
 @pytest.mark.parametrize("path", [path for path in MODULES if path.parent.name == "families"])
-def test_no_family_imports_another(path):
-    source = path.read_text(encoding="utf-8")
-    others = [
-        name
-        for name in imports(ast.parse(source), module_name(path), is_package=False)
-        if name[:2] == FAMILY_ROOM and name[2:3]
-    ]
-    assert others == []
+def test_a_family_imports_no_other_but_a_relative_the_one_it_is_a_relative_of(path):
+    others = imported_families(path)
+    is_relative = "FAMILY = Relative(" in path.read_text(encoding="utf-8")
+    assert len(others) == is_relative
+    assert not any(imported_families(path.with_stem(other)) for other in others)
 
 
 @pytest.mark.parametrize(

@@ -253,7 +253,7 @@ CASES = [
     ),
     Case("arcee", _llama(transformers.ArceeConfig, attention_bias=True, mlp_bias=True)),
     Case("ernie4_5", _llama(transformers.Ernie4_5Config, head_dim=16), "llama"),
-    Case("helium", _llama(transformers.HeliumConfig, head_dim=8, attention_bias=True), "seed_oss"),
+    Case("helium", _llama(transformers.HeliumConfig, head_dim=8, attention_bias=True)),
     Case(
         "internlm3-biases",
         _llama(transformers.InternLM3Config, head_dim=16, qkv_bias=True, bias=True),

@@ -30,8 +30,8 @@ def rows() -> dict[str, tuple[list[str], ...]]:
 def test_the_table_is_what_the_families_say() -> None:
     declared = {
         family.task.__name__: tuple(
-            sorted(family.formats[name].architectures) if name in family.formats else []
-            for name in FORMATS
+            sorted(name for stored in family.stored_in(each) for name in stored.architectures)
+            for each in FORMATS
         )
         for family in all_families().values()
     }
@@ -44,6 +44,7 @@ def test_the_classes_are_those_of_transformers() -> None:
     declared = {
         architecture: class_name
         for family in all_families().values()
-        for architecture, class_name in dict(family.formats["transformers"].architectures).items()
+        for stored in family.stored_in("transformers")
+        for architecture, class_name in dict(stored.architectures).items()
     }
     assert declared == {architecture: known[architecture] for architecture in declared}

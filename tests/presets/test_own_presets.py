@@ -33,7 +33,8 @@ FAMILIES = {
     architecture: family
     for family in all_families().values()
     if "keras" not in family.formats
-    for architecture in family.formats["transformers"].architectures
+    for stored in family.stored_in("transformers")
+    for architecture in stored.architectures
 }
 MODELS = {case.name: case for case in CASES if case.config().model_type in FAMILIES}
 # The first of each architecture.

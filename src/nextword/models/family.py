@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nextword.errors import PresetError
@@ -85,6 +85,19 @@ class StoredFormat:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Relative:
+    """Models that another family computes already, and that are stored in a way of their own.
+
+    Attributes:
+        task: the class of that family's models, which they become.
+        formats: file format name to how they are stored there.
+    """
+
+    task: "type[Task]"
+    formats: Mapping[str, StoredFormat]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Family:
     """One family of models.
 
@@ -94,11 +107,23 @@ class Family:
             there. Without "keras", `all_families` adds "nextword".
         written_as: file format name to the architecture of another family, as which the format
             stores this one, whose models compute the same.
+        relatives: who become models of the family, too; `all_families` finds them.
     """
 
     task: "type[Task]"
     formats: Mapping[str, StoredFormat]
     written_as: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    relatives: tuple[Relative, ...] = ()
+
+    def stored_in(self, file_format: str) -> Iterator[StoredFormat]:
+        """Yield how a file format stores the family, and its relatives after it.
+
+        Args:
+            file_format: its name, see `formats`.
+        """
+        for formats in (self.formats, *(each.formats for each in self.relatives)):
+            if file_format in formats:
+                yield formats[file_format]
 
 
 def family_of(part: Any) -> Family:
@@ -119,15 +144,23 @@ def family_of(part: Any) -> Family:
 
 @functools.cache
 def all_families() -> dict[str, Family]:
-    """Return every family by the name of its file in `nextword.models.families`."""
+    """Return every family, with its relatives, by the name of its file in `models.families`."""
     from nextword.models.formats.own import with_presets  # which needs what families are
 
     package = importlib.import_module("nextword.models.families")
-    return {
-        module.name: with_presets(
-            importlib.import_module(f"{package.__name__}.{module.name}").FAMILY
-        )
+    declared: dict[str, Family | Relative] = {
+        module.name: importlib.import_module(f"{package.__name__}.{module.name}").FAMILY
         for module in pkgutil.iter_modules(package.__path__)
+    }
+    relatives = [each for each in declared.values() if isinstance(each, Relative)]
+    return {
+        name: with_presets(
+            dataclasses.replace(
+                family, relatives=tuple(each for each in relatives if each.task is family.task)
+            )
+        )
+        for name, family in declared.items()
+        if isinstance(family, Family)
     }
 
 
@@ -139,12 +172,10 @@ def find_family(checkpoint: Checkpoint) -> tuple[Family, StoredFormat]:
     """
     known: list[str] = []
     for family in all_families().values():
-        stored = family.formats.get(checkpoint.format)
-        if stored is None:
-            continue
-        if checkpoint.architecture in stored.architectures and stored.holds(checkpoint):
-            return family, stored
-        known.extend(stored.architectures)
+        for stored in family.stored_in(checkpoint.format):
+            if checkpoint.architecture in stored.architectures and stored.holds(checkpoint):
+                return family, stored
+            known.extend(stored.architectures)
     raise PresetError(
         f"{checkpoint.name} has the architecture {checkpoint.architecture!r}, which is not "
         f"supported yet. Supported in this file format are {', '.join(sorted(known))}."

@@ -8,7 +8,6 @@ from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family
-from nextword.models.formats.decoder_tables import LayerNames, interleaved_rotary
 from nextword.models.formats.gguf import (
     gguf_format,
     gguf_rotary_arguments,
@@ -18,8 +17,8 @@ from nextword.models.formats.gguf import (
 )
 from nextword.models.formats.rotary import rotary_arguments
 from nextword.models.formats.transformers import (
-    TRANSFORMERS_NAMES,
     decoder_sizes,
+    interleaved_transformers_names,
     sliding_layers,
     transformers_format,
 )
@@ -114,10 +113,6 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
     return arguments
 
 
-def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
-    return interleaved_rotary(config, TRANSFORMERS_NAMES)
-
-
 def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = gguf_rotary_arguments(config, checkpoint, norm="layer", has_head_dim=False)
     arguments |= {
@@ -137,7 +132,7 @@ FAMILY = Family(
         "transformers": transformers_format(
             {"cohere": "CohereForCausalLM", "cohere2": "Cohere2ForCausalLM"},
             _transformers_arguments,
-            _transformers_names,
+            interleaved_transformers_names,
         ),
         "gguf": gguf_format(("command-r", "cohere2"), _gguf_arguments, interleaved_names),
     },

@@ -1,7 +1,4 @@
-"""Llama (https://arxiv.org/abs/2302.13971) and the many models of its graph.
-
-Arcee, ERNIE 4.5, Helium, InternLM3, IQuest-Coder and Seed-OSS are among them.
-"""
+"""Llama (https://arxiv.org/abs/2302.13971), whose graph many models have."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -11,7 +8,6 @@ from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family
-from nextword.models.formats.decoder_tables import LayerNames, interleaved_rotary
 from nextword.models.formats.gguf import (
     gguf_format,
     gguf_rotary_arguments,
@@ -21,11 +17,7 @@ from nextword.models.formats.gguf import (
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_names import decoder_names
 from nextword.models.formats.rotary import GGUF_PAIR_FACTORS
-from nextword.models.formats.transformers import (
-    TRANSFORMERS_NAMES,
-    rotary_decoder_arguments,
-    transformers_format,
-)
+from nextword.models.formats.transformers import rotary_decoder_arguments, transformers_format
 from nextword.models.shared_arguments import decoder_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
@@ -123,70 +115,37 @@ class LlamaCausalLM(CausalLM):
     preprocessor_cls = LlamaCausalLMPreprocessor
 
 
-# What relatives have where config.json is silent: epsilon, rotary wavelengths' base, heads' width.
-_DEFAULTS = {
-    "arcee": (1e-5, 1e4, None),
-    "ernie4_5": (1e-5, 5e5, 128),
-    "helium": (1e-8, 1e5, None),
-    "internlm3": (1e-5, 1e4, 128),
-    "iquestcoder": (1e-5, 1e4, 128),
-    "seed_oss": (1e-6, 1e4, 128),
-}
-# Whose rotary embedding is of neighbouring pairs.
-_INTERLEAVED = ("ernie4_5", "helium")
+def llama_arguments(
+    config: ConfigReader, *, context_length: int = 2048, **defaults: Any
+) -> dict[str, Any]:
+    """Read what the models of this graph share: all but biases.
+
+    Args:
+        config: the model's configuration.
+        context_length: see `rotary_decoder_arguments`.
+        **defaults: its other arguments.
+    """
+    arguments = rotary_decoder_arguments(config, context_length=context_length, **defaults)
+    # Splits the same matrix products over devices; the result is the same.
+    config.skip("pretraining_tp")
+    return arguments | _own_scaling(arguments["rope_scaling"] or {})
+
+
+def bias_arguments(config: ConfigReader, attention_bias: bool = False) -> dict[str, Any]:
+    """Read whether attention and feed-forward have biases.
+
+    Args:
+        config: the model's configuration.
+        attention_bias: whether attention has them where that is not said.
+    """
+    return {
+        "attention_bias": config.boolean("attention_bias", attention_bias),
+        "feed_forward_bias": config.boolean("mlp_bias", False),
+    }
 
 
 def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    kind = checkpoint.architecture
-    epsilon, theta, head_dim = _DEFAULTS.get(kind, (1e-6, 1e4, None))
-    arguments = rotary_decoder_arguments(
-        config,
-        context_length=2048,
-        epsilon=epsilon,
-        head_dim=head_dim,
-        hidden_act="relu2" if kind == "arcee" else "silu",
-        tie_word_embeddings=kind == "ernie4_5",
-        theta=theta,
-    )
-    arguments |= _own_arguments(config, kind)
-    # Splits the same matrix products over devices; the result is the same.
-    config.skip("pretraining_tp")
-    arguments |= _own_scaling(arguments["rope_scaling"] or {})
-    return arguments
-
-
-def _own_arguments(config: ConfigReader, kind: str) -> dict[str, Any]:
-    """Read in what the relatives differ: biases, and whether there is a gate."""
-    if kind == "ernie4_5":
-        bias = config.boolean("use_bias", False)
-        return {"attention_bias": bias, "feed_forward_bias": bias}
-    if kind == "internlm3":
-        bias = config.boolean("qkv_bias", config.boolean("attention_bias", False))
-        # transformers refuses any other.
-        config.expect(bias=bias, mlp_bias=bias)
-        return {"attention_bias": bias, "feed_forward_bias": bias}
-    arguments = {
-        "attention_bias": config.boolean("attention_bias", kind == "seed_oss"),
-        "feed_forward_bias": config.boolean("mlp_bias", False),
-    }
-    if kind == "seed_oss":
-        arguments["attention_output_bias"] = config.boolean("attention_out_bias", False)
-        arguments["dropout"] = config.fraction("residual_dropout", 0.1)
-    if kind == "helium":
-        arguments["attention_output_bias"] = False
-        width = config.integer("hidden_size") // config.integer("num_attention_heads")
-        config.expect(head_dim=width)
-    if kind == "iquestcoder":
-        config.expect(use_sliding_window=False)
-        config.skip("sliding_window", "max_window_layers")
-    if kind == "arcee":
-        arguments |= {"feed_forward_gate": False, "activation": "relu_squared"}
-    return arguments
-
-
-def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
-    is_interleaved = checkpoint.architecture in _INTERLEAVED
-    return interleaved_rotary(config, TRANSFORMERS_NAMES) if is_interleaved else TRANSFORMERS_NAMES
+    return llama_arguments(config) | bias_arguments(config)
 
 
 def _own_scaling(scaling: Mapping[str, Any]) -> dict[str, Any]:
@@ -214,19 +173,7 @@ def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, A
 FAMILY = Family(
     task=LlamaCausalLM,
     formats={
-        "transformers": transformers_format(
-            {
-                "llama": "LlamaForCausalLM",
-                "arcee": "ArceeForCausalLM",
-                "ernie4_5": "Ernie4_5ForCausalLM",
-                "internlm3": "LlamaForCausalLM",
-                "iquestcoder": "LlamaForCausalLM",
-                "seed_oss": "SeedOssForCausalLM",
-                "helium": "HeliumForCausalLM",
-            },
-            _transformers_arguments,
-            _transformers_names,
-        ),
+        "transformers": transformers_format({"llama": "LlamaForCausalLM"}, _transformers_arguments),
         "gguf": gguf_format(
             ("llama",),
             _gguf_arguments,

@@ -101,11 +101,10 @@ def _candidates(family: Family) -> Iterator[tuple[StoredFormat, type[Any], str]]
     """Yield how a family may be stored: the format, the task of its models, the architecture."""
     target = family.written_as.get("gguf")
     for each in (family,) if target is None else all_families().values():
-        stored = each.formats.get("gguf")
-        for architecture in stored.architectures if stored else ():
-            if target in (None, architecture):
-                assert stored is not None  # noqa: S101  # for the type checker
-                yield stored, each.task, architecture
+        for stored in each.stored_in("gguf"):
+            for architecture in stored.architectures:
+                if target in (None, architecture):
+                    yield stored, each.task, architecture
 
 
 def _offer(stored: StoredFormat, architecture: str, config: DecoderConfig) -> GGUFLayout:

@@ -79,8 +79,9 @@ def _format(family: Family) -> OwnFormat:
     backbone_cls = task.backbone_cls
 
     def table(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
-        # Which variables there are, any format tells.
-        return {path: Stored(path) for path in elsewhere.weights(checkpoint, config)}
+        # Which variables there are, the tables of another format tell.
+        tables = (stored.weights(checkpoint, config) for stored in elsewhere)
+        return {path: Stored(path) for table in tables for path in table}
 
     def weights(checkpoint: Checkpoint, config: DecoderConfig) -> WeightTable:
         in_floats = table(checkpoint, config)
@@ -88,7 +89,7 @@ def _format(family: Family) -> OwnFormat:
         blocks = stored_in_blocks(block_modes(checkpoint, in_floats))
         return {**in_floats, **{path: Stored(path) for path in scales}, **blocks}
 
-    elsewhere = family.formats["transformers"]
+    elsewhere = tuple(family.stored_in("transformers"))
     return OwnFormat(
         architectures=(backbone_cls.__name__,),
         settings=keras_settings,

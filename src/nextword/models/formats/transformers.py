@@ -6,7 +6,12 @@ from typing import Any
 from nextword.errors import PresetError
 from nextword.layers import Activation, DecoderConfig
 from nextword.models.family import ArgumentsReader, HeadReader, StoredFormat
-from nextword.models.formats.decoder_tables import LayerNames, NamesReader, table_reader
+from nextword.models.formats.decoder_tables import (
+    LayerNames,
+    NamesReader,
+    interleaved_rotary,
+    table_reader,
+)
 from nextword.models.formats.rotary import factored, rotary_arguments
 from nextword.models.shared_arguments import all_but_last
 from nextword.presets.checkpoint import Checkpoint
@@ -132,6 +137,11 @@ def transformers_format(
         ignored=ignored,
         head=head,
     )
+
+
+def interleaved_transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
+    """Return the usual names, of a rotary embedding of neighbouring pairs."""
+    return interleaved_rotary(config, TRANSFORMERS_NAMES)
 
 
 def decoder_sizes(config: ConfigReader) -> dict[str, Any]:

@@ -1,13 +1,13 @@
 """How a backbone is laid out in a transformers checkpoint: found by asking its family's reader."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from nextword.errors import PresetError
 from nextword.layers import DecoderConfig
-from nextword.models.family import Family
+from nextword.models.family import Family, StoredFormat
 from nextword.models.formats.offered_settings import OfferedSettings, differences
 from nextword.models.formats.transformers_settings import decoder_settings
 from nextword.presets.stored_tensors import StoredTensors
@@ -64,11 +64,9 @@ def transformers_layout(
         PresetError: no architecture of the family computes in transformers what the decoder does.
     """
     backbone_cls = family.task.backbone_cls
-    stored = family.formats.get("transformers")
-    assert stored is not None and isinstance(stored.architectures, Mapping)  # noqa: S101
     # How much each architecture cannot tell, and that in words.
     reasons: list[tuple[float, str]] = []
-    for architecture, class_name in stored.architectures.items():
+    for stored, architecture, class_name in _candidates(family):
         offered = OfferedSettings(decoder_settings(config))
         draft = _Draft(architecture, offered)
         try:
@@ -90,3 +88,11 @@ def transformers_layout(
     raise PresetError(
         f"transformers cannot compute what this {backbone_cls.__name__} does: {reason}."
     )
+
+
+def _candidates(family: Family) -> Iterator[tuple[StoredFormat, str, str]]:
+    """Yield how a family may be stored: the format, the architecture, transformers' class."""
+    for stored in family.stored_in("transformers"):
+        assert isinstance(stored.architectures, Mapping)  # noqa: S101  # with their classes
+        for architecture, class_name in stored.architectures.items():
+            yield stored, architecture, class_name
