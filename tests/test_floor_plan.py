@@ -21,7 +21,7 @@ FLOOR_PLAN = [
     "quantization",
     "ops",
 ]
-GROUND = {"errors", "_backend"}
+GROUND = {"errors", "_backend", "_garbage"}
 FAMILIES = {path.stem for path in (SOURCE / "models" / "families").glob("[!_]*.py")}
 FAMILY_ROOM = ("models", "families")
 

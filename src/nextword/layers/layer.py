@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
 
 from nextword.ops.native.step_program import NotCoveredError, Register, StepProgram
 
@@ -38,6 +39,20 @@ def initialize_from(source: WeightSource | None) -> Iterator[None]:
         _weight_source.reset(token)
 
 
+def _given(value: Any) -> Any:
+    """Give an array of nobody else's to the backend.
+
+    JAX would otherwise take it by a program that it compiles for each shape, which takes longer
+    than reading the weights of a small model. What is mapped from a file, and so cannot be written
+    to, is left to Keras, for JAX might go on reading it there.
+    """
+    if keras.backend.backend() == "jax" and isinstance(value, np.ndarray) and value.flags.writeable:
+        import jax
+
+        return jax.device_put(value)
+    return value
+
+
 class Layer(keras.layers.Layer):
     """A Keras layer whose variables take their initial values from `initialize_from`'s source."""
 
@@ -54,7 +69,7 @@ class Layer(keras.layers.Layer):
             path = f"{self.path}/{name}"
 
             def initializer(shape: tuple[int, ...], dtype: str) -> Any:
-                return source(path, shape, dtype)
+                return _given(source(path, shape, dtype))
 
         return super().add_weight(shape=shape, initializer=initializer, name=name, **kwargs)
 

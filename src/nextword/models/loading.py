@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from nextword._garbage import collection_paused
 from nextword.layers import held_as, initialize_from
 from nextword.models.backbone import Backbone
 from nextword.models.family import Family, StoredFormat
@@ -79,5 +80,5 @@ def load_backbone(
             # Without kernels, unpacking them in each step would take ten times as long as the rest.
             keeps_blocks=form is not None or (dtype is None and uses_kernels()),
         )
-        with initialize_from(weights), held_as(matrices):
+        with collection_paused(), initialize_from(weights), held_as(matrices):
             return backbone_cls(**arguments)

@@ -82,17 +82,17 @@ class GroupedFormat:
         Returns:
             The parts.
         """
+        blocks = _tiled(blocks.reshape(len(blocks), -1, self.block_bytes))
         floats = 2 * len(self._parameters)
-        blocks = blocks.reshape(len(blocks), -1, self.block_bytes)
-        codes = blocks[..., floats:]
+        # Words of four codes: [tiles, 16, groups, words] to [tiles, groups, words, 16].
+        words = blocks[..., floats:].view("<u4").transpose(0, 2, 3, 1)
+        words = np.ascontiguousarray(words)
         if self.bits == 8:
-            codes = codes ^ 128  # signed to unsigned, 128 for 0
-        # [out, groups, words, 4] to [tiles, groups, words, 16, 4]
-        words = _tiled(codes.reshape(*codes.shape[:2], -1, 4)).transpose(0, 2, 3, 1, 4)
-        parts = {"values": np.ascontiguousarray(words).reshape(*words.shape[:2], -1)}
-        parameters = np.ascontiguousarray(blocks[..., :floats]).view("<f2")
-        for i, name in enumerate(self._parameters):
-            parts[name] = np.ascontiguousarray(_tiled(parameters[..., i]).transpose(0, 2, 1))
+            words ^= np.uint32(0x80808080)  # signed to unsigned, 128 for 0
+        parts = {"values": words.view(np.uint8).reshape(*words.shape[:2], -1)}
+        parameters = blocks[..., :floats].view("<f2").transpose(3, 0, 2, 1)
+        for name, values in zip(self._parameters, parameters, strict=True):
+            parts[name] = np.ascontiguousarray(values)
         return parts
 
     def to_gguf(self, parts: Mapping[str, np.ndarray]) -> np.ndarray:

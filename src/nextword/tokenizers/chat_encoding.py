@@ -1,5 +1,6 @@
 """Conversations become token ids, and only the template can put special tokens among them."""
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ if TYPE_CHECKING:
     from nextword.tokenizers.tokenizer import Tokenizer
 
 # Private-use characters (planes 15 and 16): no text gives them a meaning of their own.
-_PRIVATE_USE = (*range(0xF0000, 0xFFFFE), *range(0x100000, 0x10FFFE))
+_PRIVATE_USE = range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE)
 
 
 def encode_chat(
@@ -126,7 +127,8 @@ class _Disguise:
             if self._free is None:
                 tokens = map(self._tokenizer.id_to_token, self._tokenizer.special_token_ids)
                 taken = set().union(*self._strings, *tokens)
-                self._free = (chr(c) for c in _PRIVATE_USE if chr(c) not in taken)
+                codes = itertools.chain(*_PRIVATE_USE)
+                self._free = (chr(code) for code in codes if chr(code) not in taken)
             self._stand_ins[character] = next(self._free)
         return self._stand_ins[character]
 
