@@ -27,12 +27,12 @@ def run(**environment: str) -> None:
 
 def programs(directory: Path) -> set[str]:
     """Return the names of the steps that are kept in a directory."""
-    return {name for name in ("_prefill", "_decode") if list(directory.glob(f"jit_{name}-*"))}
+    return {name for name in ("_layer", "_decode") if list(directory.glob(f"jit_{name}-*"))}
 
 
 def test_programs_are_kept_in_the_cache(tmp_path: Path) -> None:
     run(NEXTWORD_CACHE=str(tmp_path))
-    assert programs(tmp_path / "compiled") == {"_prefill", "_decode"}
+    assert programs(tmp_path / "compiled") == {"_layer", "_decode"}
 
 
 def test_the_users_own_directory_is_respected(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import keras
 import pytest
 
 import nextword
@@ -46,6 +47,24 @@ def test_seeds_make_differences(engine: Engine) -> None:
     sampler = RandomSampler()
     tokens = [run(engine, [make_request(5, seed=seed)], sampler)[0] for seed in (1, 2, 2**62)]
     assert len({tuple(row) for row in tokens}) == 3
+
+
+def test_layers_of_a_kind_share_a_program_and_others_have_their_own() -> None:
+    backbone = tiny_backbone(num_layers=5, intermediate_dim=64)
+    layers = backbone.transformer_layers
+    assert len({layer.kind for layer in layers}) == 1
+    backbone.quantize("q8_0", filters=lambda layer: "layer_1/" in layer.path)
+    assert [layer.kind == layers[0].kind for layer in layers] == [True, False, True, True, True]
+    for layer, alpha in ((layers[2], 1.0), (layers[3], 8.0), (layers[4], 8.0)):
+        (kernel,) = layer.self_attention.query.matrices
+        kernel.enable_lora(2, alpha)
+        for factor in kernel.update.factors:
+            factor.assign(keras.random.normal(factor.shape, seed=3))
+    assert len({layer.kind for layer in layers}) == 4
+    request = make_request(20, max_new_tokens=4)
+    (tokens,) = run(Engine(backbone), [request], GreedySampler())
+    row = [*request.token_ids, *tokens]
+    assert full_pass_greedy(backbone, row)[19:-1] == tokens
 
 
 @pytest.mark.parametrize("length", [511, 512, 513, 1200])

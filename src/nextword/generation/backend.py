@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 import keras
 
+from nextword.layers import TransformerLayer
+
 _BACKENDS = ("jax", "torch")
 
 
@@ -38,6 +40,24 @@ class Backend(Protocol):
 
         Returns:
             A function to be called with keyword arguments only.
+        """
+        ...
+
+    def compile_for_each(
+        self,
+        step: Callable[..., Any],
+        layers: Sequence[TransformerLayer],
+        donated: Sequence[str] = (),
+    ) -> list[Callable[..., Any]]:
+        """Compile a step of one layer, once for all layers of a kind.
+
+        Args:
+            step: as `compile` takes it, with the layer as its first argument.
+            layers: the layers.
+            donated: as `compile` takes it.
+
+        Returns:
+            For each layer a function to be called with keyword arguments only.
         """
         ...
 

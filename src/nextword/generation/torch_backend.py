@@ -3,6 +3,7 @@
 The cache is written in place.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from keras import ops
 
+from nextword.layers import TransformerLayer
 from nextword.ops.native.step_program import StepProgram, programs_kept
 from nextword.ops.native.torch_calls import threads_handed_over
 
@@ -43,6 +45,18 @@ class TorchBackend:
                 return step(**tensors)
 
         return run
+
+    def compile_for_each(
+        self,
+        step: Callable[..., Any],
+        layers: Sequence[TransformerLayer],
+        donated: Sequence[str] = (),
+    ) -> list[Callable[..., Any]]:
+        """Run the step on each layer."""
+        return [
+            self.compile(functools.partial(step, layer), layer.variables, donated)
+            for layer in layers
+        ]
 
     def write_block(self, buffer: Any, block: Any, row: Any, start: Any) -> Any:
         """Overwrite a slice in place."""

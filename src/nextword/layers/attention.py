@@ -106,6 +106,7 @@ class Attention(Layer):
         positions: Any,
         padding_mask: Any | None = None,
         cache: LayerCache | None = None,
+        rotation: tuple[Any, Any] | None = None,
         training: bool | None = None,
     ) -> Any:
         """Attend from each token to itself and those before it, or to all.
@@ -116,6 +117,7 @@ class Attention(Layer):
             padding_mask: optional tensor of shape `[batch, length]`, zero where a token is padding
                 that nobody may look at. Not used with a cache, whose rows have no padding.
             cache: where keys and values of earlier tokens are kept, or None.
+            rotation: what the layer's rotary embedding makes of the positions, where it is known.
             training: whether dropout is active.
 
         Returns:
@@ -127,9 +129,11 @@ class Attention(Layer):
         key = self._split_heads(self.key(hidden_states), num_shared, self.key_norm)
         value = self._split_heads(self.value(hidden_states), num_shared)
         if self.rotary is not None:
-            lengths = text_lengths(positions, padding_mask) if cache is None else cache.lengths
-            query = self.rotary(query, positions, lengths)
-            key = self.rotary(key, positions, lengths)
+            if rotation is None:
+                lengths = text_lengths(positions, padding_mask) if cache is None else cache.lengths
+                rotation = self.rotary.cosines_and_sines(positions, lengths)
+            query = self.rotary(query, rotation)
+            key = self.rotary(key, rotation)
 
         key_positions = positions
         if cache is not None:

@@ -87,6 +87,7 @@ class LatentAttention(Layer):
         positions: Any,
         padding_mask: Any | None = None,
         cache: LayerCache | None = None,
+        rotation: tuple[Any, Any] | None = None,
         training: bool | None = None,
     ) -> Any:
         """Attend from each token to itself and the tokens before it; see `Attention.call`.
@@ -103,9 +104,11 @@ class LatentAttention(Layer):
         latents = ops.expand_dims(self.key_value_norm(self.key_value_down(hidden_states)), 1)
         key_rotated = ops.expand_dims(self.key_rotated(hidden_states), 1)
         if self.rotary is not None:
-            lengths = text_lengths(positions, padding_mask) if cache is None else cache.lengths
-            query_rotated = self.rotary(query_rotated, positions, lengths)
-            key_rotated = self.rotary(key_rotated, positions, lengths)
+            if rotation is None:
+                lengths = text_lengths(positions, padding_mask) if cache is None else cache.lengths
+                rotation = self.rotary.cosines_and_sines(positions, lengths)
+            query_rotated = self.rotary(query_rotated, rotation)
+            key_rotated = self.rotary(key_rotated, rotation)
 
         key_positions = positions
         if cache is not None:

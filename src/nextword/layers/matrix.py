@@ -3,7 +3,7 @@
 import contextlib
 import contextvars
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -133,6 +133,11 @@ class Matrix:
         """The path of the matrix, which is that of its values."""
         return f"{self._layer.path}/{self._name}"
 
+    @property
+    def kind(self) -> Hashable:
+        """What tells from matrices that project otherwise, given other values."""
+        return self.form, self.update and self.update.scale
+
     def apply(self, inputs: Any, bias: Any | None = None) -> Any:
         """Return `inputs @ matrix.T + bias`.
 
@@ -256,12 +261,13 @@ class Matrix:
         Args:
             values: their values by part, or nothing for those of `initialize_from`, or random ones.
         """
-        with initialize_from(None) if values else contextlib.nullcontext():
+        given = {part_path(self.path, part): value for part, value in values.items()}
+        with initialize_from(lambda path, *_: given[path]) if given else contextlib.nullcontext():
             return {
                 name: self._layer.add_weight(
                     name=part_path(self._name, name),
                     shape=part.shape,
-                    initializer=self._initializer(part, values.get(name)),
+                    initializer=self._initializer(part),
                     dtype=part.dtype,
                     trainable=self.form is FLOAT,
                     autocast=self.form is FLOAT,
@@ -269,9 +275,7 @@ class Matrix:
                 for name, part in self.form.parts(self.shape).items()
             }
 
-    def _initializer(self, part: Part, value: np.ndarray | None) -> Any:
-        if value is not None:
-            return lambda shape, dtype: value
+    def _initializer(self, part: Part) -> Any:
         if part.dtype is None:
             return keras.initializers.RandomNormal(stddev=0.02)
         return "zeros" if part.dtype in ("int8", "uint8") else "ones"

@@ -105,19 +105,18 @@ class RotaryEmbedding:
         """Return what `cosines_and_sines` does as one tensor `[batch or 1, length, 2 * pairs]`."""
         return ops.concatenate(self.cosines_and_sines(positions, lengths), axis=-1)[:, 0]
 
-    def __call__(self, heads: Any, positions: Any, lengths: Any) -> Any:
+    def __call__(self, heads: Any, rotation: tuple[Any, Any]) -> Any:
         """Rotate heads.
 
         Args:
             heads: float tensor of shape `[batch, num_heads, length, head_dim]`.
-            positions: int32 tensor of shape `[batch or 1, length]`.
-            lengths: int32 tensor of shape `[batch or 1]`, see `frequencies`.
+            rotation: the `cosines_and_sines` of the tokens.
 
         Returns:
-            Tensor of the shape and dtype of `heads`. Angles are computed in float32. Dimensions
-            behind the rotated ones stay as they are.
+            Tensor of the shape and dtype of `heads`. Dimensions behind the rotated ones stay as
+            they are.
         """
-        cos, sin = self.cosines_and_sines(positions, lengths)
+        cos, sin = rotation
         pairs = self.pairs
         first = ops.cast(heads[..., :pairs], "float32")
         second = ops.cast(heads[..., pairs : 2 * pairs], "float32")

@@ -1,5 +1,6 @@
 """One transformer layer: attention and feed-forward, each around the residual stream."""
 
+from collections.abc import Hashable
 from typing import Any
 
 import keras
@@ -11,7 +12,9 @@ from nextword.layers.experts import Experts
 from nextword.layers.feed_forward import FeedForward
 from nextword.layers.latent_attention import LatentAttention
 from nextword.layers.layer import Layer
+from nextword.layers.linear import Linear
 from nextword.layers.normalization import Normalization, norm_layer
+from nextword.layers.rotary_embedding import RotaryEmbedding
 from nextword.ops.native.step_program import Cache, Register, StepProgram
 
 
@@ -30,6 +33,7 @@ class TransformerLayer(Layer):
         has_norms_before = config.norm_placement != "branch"
         has_norms_behind = config.norm_placement in ("branch", "sandwich")
         self.config = config
+        self._index = layer
         self.self_attention_norm = self._norm("self_attention_norm") if has_norms_before else None
         attention_cls = Attention if config.latent is None else LatentAttention
         self.self_attention = attention_cls(config, layer, name="self_attention", dtype=policy)
@@ -43,6 +47,25 @@ class TransformerLayer(Layer):
         self.feed_forward = feed_forward_cls(config, name="feed_forward", dtype=policy)
         self.feed_forward_post_norm = (
             self._norm("feed_forward_post_norm") if has_norms_behind else None
+        )
+
+    @property
+    def rotary(self) -> RotaryEmbedding | None:
+        """The rotary embedding of the layer's attention."""
+        rotary: RotaryEmbedding | None = self.self_attention.rotary
+        return rotary
+
+    @property
+    def kind(self) -> Hashable:
+        """What tells from layers that compute otherwise, given other values of their variables."""
+        config, layer = self.config, self._index
+        linear_layers = [each for each in self._flatten_layers() if isinstance(each, Linear)]
+        return (
+            config.window(layer),
+            config.rotary_of(layer),
+            config.has_experts(layer),
+            *((v.path.removeprefix(self.path), tuple(v.shape), v.dtype) for v in self.variables),
+            *(matrix.kind for each in linear_layers for matrix in each.matrices),
         )
 
     def _norm(self, name: str) -> Normalization:
@@ -66,6 +89,7 @@ class TransformerLayer(Layer):
         padding_mask: Any | None = None,
         positions: Any | None = None,
         cache: LayerCache | None = None,
+        rotation: tuple[Any, Any] | None = None,
         training: bool | None = None,
     ) -> Any:
         """Add what attention and feed-forward say to the residual stream.
@@ -75,6 +99,7 @@ class TransformerLayer(Layer):
             padding_mask: see `Attention.call`.
             positions: int32 tensor of shape `[batch or 1, length]`; by default 0, 1, 2, …
             cache: see `Attention.call`.
+            rotation: see `Attention.call`.
             training: whether dropout is active.
 
         Returns:
@@ -87,7 +112,12 @@ class TransformerLayer(Layer):
         if self.self_attention_norm is not None and not is_post:
             normalized = self.self_attention_norm(hidden_states)
         attended = self.self_attention(
-            normalized, positions, padding_mask=padding_mask, cache=cache, training=training
+            normalized,
+            positions,
+            padding_mask=padding_mask,
+            cache=cache,
+            rotation=rotation,
+            training=training,
         )
         if self.self_attention_post_norm is not None:
             attended = self.self_attention_post_norm(attended)

@@ -206,12 +206,34 @@ class Backbone(keras.Model):
         Returns:
             Float tensor of shape `[batch, length, hidden_dim]`.
         """
+        hidden_states = self.embeddings(token_ids, positions)
+        hidden_states = apply_layers(self.transformer_layers, hidden_states, positions, caches)
+        return self.normalized(hidden_states)
+
+    def embeddings(self, token_ids: Any, positions: Any) -> Any:
+        """Return what the first layer takes of tokens.
+
+        Args:
+            token_ids: int32 tensor of shape `[batch, length]`.
+            positions: int32 tensor of shape `[batch or 1, length]`.
+
+        Returns:
+            Float tensor of shape `[batch, length, hidden_dim]`.
+        """
         hidden_states = self.token_embedding(token_ids)
         if self.position_embedding is not None:
             hidden_states = self.position_embedding(hidden_states, positions=positions)
-        if self.embedding_norm is not None:
-            hidden_states = self.embedding_norm(hidden_states)
-        hidden_states = apply_layers(self.transformer_layers, hidden_states, positions, caches)
+        return hidden_states if self.embedding_norm is None else self.embedding_norm(hidden_states)
+
+    def normalized(self, hidden_states: Any) -> Any:
+        """Return the final hidden states.
+
+        Args:
+            hidden_states: what the last layer has returned, `[batch, length, hidden_dim]`.
+
+        Returns:
+            Float tensor of the same shape.
+        """
         return hidden_states if self.output_norm is None else self.output_norm(hidden_states)
 
     def logits(self, hidden_states: Any) -> Any:
