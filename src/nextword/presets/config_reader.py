@@ -158,6 +158,14 @@ class ConfigReader:
         """Return an object with nothing in it checked, or `default` where the key is absent."""
         return self._value(key, default, "an object", lambda value: isinstance(value, Mapping))
 
+    def integer_or_null(self, key: str, default: int) -> int | None:
+        """Return an integer, `default` where the key is absent, and None where it is null."""
+        return None if self.is_null(key) else self.integer(key, default)
+
+    def number_or_null(self, key: str, default: float) -> float | None:
+        """Return a number, `default` where the key is absent, and None where it is null."""
+        return None if self.is_null(key) else self.number(key, default)
+
     def is_null(self, key: str) -> bool:
         """Return whether the key is there and null, where that differs from its absence."""
         return key in self._config and self._config[key] is None

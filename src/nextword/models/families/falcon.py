@@ -232,7 +232,6 @@ FAMILY = Family(
             KERAS_NAMES,
             KerasClasses(prefix="Falcon", module="falcon", tokenizer_cls=FalconTokenizer),
             paths=_KERAS_PATHS,
-            harmless=("context_length",),
             unheeded=("layer_norm_epsilon",),
         ),
     },

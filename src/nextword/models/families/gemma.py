@@ -139,16 +139,12 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
 
 
 def _gemma2_arguments(config: ConfigReader, num_layers: int) -> dict[str, Any]:
-    """Read what Gemma 2 has and Gemma has not. A soft cap of null is none, not the default."""
-    caps = {
-        key: None if config.is_null(key) else config.number(key, default)
-        for key, default in (("attn_logit_softcapping", 50.0), ("final_logit_softcapping", 30.0))
-    }
+    """Read what Gemma 2 has and Gemma has not."""
     window = config.integer("sliding_window", 4096)
     config.expect(sliding_window_size=window)
     return GEMMA2 | {
-        "attention_logit_soft_cap": caps["attn_logit_softcapping"],
-        "final_logit_soft_cap": caps["final_logit_softcapping"],
+        "attention_logit_soft_cap": config.number_or_null("attn_logit_softcapping", 50.0),
+        "final_logit_soft_cap": config.number_or_null("final_logit_softcapping", 30.0),
         "sliding_window_size": window,
         "sliding_layers": sliding_layers(config, num_layers),
         "query_pre_attention_scalar": config.number("query_pre_attn_scalar", 256.0),
@@ -197,7 +193,6 @@ FAMILY = Family(
             laid_out=lambda config: block_layouts(config, _KERAS_BLOCK),
             paths=BLOCK_PATHS,
             einsum=BLOCK_EINSUM,
-            harmless=("context_length",),
             unheeded=("query_head_dim_normalize", "layer_norm_epsilon"),
         ),
     },

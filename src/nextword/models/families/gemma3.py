@@ -277,7 +277,6 @@ FAMILY = Family(
             laid_out=lambda config: block_layouts(config, _KERAS_BLOCK),
             paths=BLOCK_PATHS,
             einsum=BLOCK_EINSUM,
-            harmless=("context_length",),
             unheeded=("query_head_dim_normalize", "layer_norm_epsilon"),
         ),
     },

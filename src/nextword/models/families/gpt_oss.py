@@ -227,7 +227,6 @@ FAMILY = Family(
             KerasClasses(prefix="GptOss", module="gpt_oss", tokenizer_cls=GptOssTokenizer),
             laid_out=_keras_experts,
             paths=_KERAS_PATHS,
-            harmless=("context_length",),
             # It is one token wider there, and in the other layers.
             unheeded=("sliding_window",),
         ),

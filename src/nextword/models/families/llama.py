@@ -191,7 +191,6 @@ FAMILY = Family(
                 tokenizer_roles=("bos_token", "eos_token"),
             ),
             KerasClasses(prefix="Llama", module="llama", tokenizer_cls=LlamaTokenizer),
-            harmless=("context_length",),
             unheeded=("rope_position_scaling_factor",),
         ),
     },

@@ -107,9 +107,7 @@ class MistralCausalLM(CausalLM):
 
 def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = rotary_decoder_arguments(config, context_length=131072, has_scaling_factor=True)
-    # The key's absence stands for 4096, null for no window.
-    default_window = None if "sliding_window" in checkpoint.config else 4096
-    arguments["sliding_window"] = config.integer("sliding_window", default_window)
+    arguments["sliding_window"] = config.integer_or_null("sliding_window", 4096)
     if checkpoint.architecture == "ministral":
         arguments["sliding_layers"] = sliding_layers(config, arguments["num_layers"])
     return arguments
@@ -133,7 +131,6 @@ FAMILY = Family(
                 tokenizer_cls=MistralTekkenTokenizer,
                 tokenizer_name="MistralTekkenTokenizer",
             ),
-            harmless=("context_length",),
         ),
     },
 )

@@ -153,7 +153,6 @@ FAMILY = Family(
             _KERAS_NAMES,
             KerasClasses(prefix="Mixtral", module="mixtral", tokenizer_cls=MixtralTokenizer),
             paths=_KERAS_PATHS,
-            harmless=("context_length",),
         ),
     },
 )

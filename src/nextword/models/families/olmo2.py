@@ -109,7 +109,7 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
             ),
         }
     if kind == "exaone4":
-        arguments |= _exaone_arguments(checkpoint, config, arguments["num_layers"])
+        arguments |= _exaone_arguments(config, arguments["num_layers"])
     if kind == "olmo3":
         num_layers = arguments["num_layers"]
         arguments |= rotary_arguments_by_layer(config, context_length, 5e5, 5e5)
@@ -118,12 +118,9 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
     return arguments
 
 
-def _exaone_arguments(
-    checkpoint: Checkpoint, config: ConfigReader, num_layers: int
-) -> dict[str, Any]:
+def _exaone_arguments(config: ConfigReader, num_layers: int) -> dict[str, Any]:
     """Read which layers have a window: beside such layers, those without one do not rotate."""
-    default_window = None if "sliding_window" in checkpoint.config else 4096
-    window = config.integer("sliding_window", default_window)
+    window = config.integer_or_null("sliding_window", 4096)
     sliding = sliding_layers(config, num_layers)
     if sliding is None:
         every = config.integer("sliding_window_pattern", 4)

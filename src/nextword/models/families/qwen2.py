@@ -93,7 +93,6 @@ FAMILY = Family(
             decoder_names("qwen_transformer_decoder", "qwen_layer_norm"),
             KerasClasses(prefix="Qwen", module="qwen", tokenizer_cls=QwenTokenizer),
             KerasClasses(prefix="Qwen2", module="qwen", tokenizer_cls=QwenTokenizer),
-            harmless=("context_length",),
             unheeded=("use_sliding_window_attention",),
         ),
     },

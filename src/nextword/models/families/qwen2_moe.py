@@ -166,7 +166,6 @@ FAMILY = Family(
             KerasClasses(prefix="QwenMoe", module="qwen_moe", tokenizer_cls=QwenMoeTokenizer),
             laid_out=lambda config: bank_layouts(config, _KERAS_DECODER),
             paths=network_paths("qwen_sparse_moe_block", "qwen_moe_mlp"),
-            harmless=("context_length",),
             # Which layers have experts, it decides for the first and makes the others alike.
             unheeded=("use_sliding_window_attention", "decoder_sparse_step", "mlp_only_layers"),
         ),

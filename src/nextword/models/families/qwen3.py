@@ -98,7 +98,6 @@ FAMILY = Family(
             Qwen3Backbone,
             decoder_names("qwen3_transformer_decoder", "qwen3_layer_norm"),
             KerasClasses(prefix="Qwen3", module="qwen3", tokenizer_cls=Qwen3Tokenizer),
-            harmless=("context_length",),
             unheeded=("sliding_window_size",),
         ),
     },

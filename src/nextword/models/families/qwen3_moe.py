@@ -129,7 +129,6 @@ FAMILY = Family(
             KerasClasses(prefix="Qwen3Moe", module="qwen3_moe", tokenizer_cls=Qwen3MoeTokenizer),
             laid_out=lambda config: bank_layouts(config, _KERAS_DECODER),
             paths=network_paths("qwen3_sparse_moe_block", "qwen3_moe_mlp"),
-            harmless=("context_length",),
             unheeded=("sliding_window_size", "layer_norm_epsilon"),
         ),
     },

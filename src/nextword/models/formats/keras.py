@@ -34,6 +34,8 @@ from nextword.presets.weight_table import Stored, WeightTable
 from nextword.tokenizers import Tokenizer
 
 _HEAD = "token_embedding/reverse_embeddings"
+# Arguments that KerasHub does not have and that change nothing it computes.
+_HARMLESS = ("context_length",)
 # Keras numbers the layers of one class from their second: dense, dense_1, dense_2.
 _FIRST_LAYER = re.compile(r"(layers/\w+)_0/")
 _VARIABLES = {"weight": "vars/0", "bias": "vars/1"}
@@ -160,7 +162,6 @@ class KerasFormat(PresetFormat):
         table: where each variable of a decoder is stored.
         paths: what KerasHub calls the layers, see `LAYER_PATHS`.
         einsum: see `with_scales`.
-        harmless: arguments that KerasHub does not have and that change nothing it computes.
         unheeded: arguments that KerasHub has and does not heed, and what it computes with where
             they are not None.
     """
@@ -168,7 +169,6 @@ class KerasFormat(PresetFormat):
     table: Callable[[DecoderConfig], WeightTable]
     paths: Mapping[str, str]
     einsum: tuple[str, ...] = ()
-    harmless: tuple[str, ...] = ()
     unheeded: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def names(self, task: type[Any]) -> dict[str, type]:
@@ -222,7 +222,7 @@ class KerasFormat(PresetFormat):
                 if self._describes(without, backbone.config):
                     del arguments[name], described[name]
         ours = {n for n, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
-        wrong += [name for name in described if name in ours and name not in self.harmless]
+        wrong += [name for name in described if name in ours and name not in _HARMLESS]
         wrong += [
             name for name, used in self.unheeded.items() if described[name] not in (None, used)
         ]
@@ -255,7 +255,6 @@ def keras_format(
     paths: Mapping[str, str] = LAYER_PATHS,
     head: Mapping[str, str] | None = None,
     einsum: Iterable[str] = (),
-    harmless: Iterable[str] = (),
     unheeded: Iterable[str] | Mapping[str, Any] = (),
     constants: Callable[[DecoderConfig], Mapping[str, np.ndarray]] = lambda _: {},
     ignored: Iterable[str] = (),
@@ -275,7 +274,6 @@ def keras_format(
         paths: see `KerasFormat`.
         head: paths of the linear layers of a model beside its backbone's, in their own file.
         einsum: see `KerasFormat`.
-        harmless: see `KerasFormat`.
         unheeded: see `KerasFormat`; names alone where KerasHub computes with their defaults.
         constants: see `KerasFormat`.
         ignored: regular expressions of stored tensors that are no weights.
@@ -320,7 +318,6 @@ def keras_format(
         backbone_cls=backbone_cls,
         paths=paths,
         einsum=tuple(einsum),
-        harmless=tuple(harmless),
         unheeded=dict(unheeded),
         constants=constants,
     )
