@@ -294,7 +294,7 @@ class Backbone(keras.Model):
         max_shard_size: float | None = 10,
         overwrite: bool = False,
     ) -> None:
-        """Write a checkpoint of transformers; see `CausalLM.export_to_transformers`."""
+        """Write a checkpoint of transformers; see `Task.export_to_transformers`."""
         # Needs the families, and they this.
         from nextword.models.transformers_export import export_to_transformers
 

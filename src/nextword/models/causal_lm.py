@@ -138,46 +138,6 @@ class CausalLM(Task):
 
         export_to_gguf(self.backbone, self.preprocessor, Path(path), dtype)
 
-    def export_to_transformers(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        max_shard_size: float | None = 10,
-        overwrite: bool = False,
-    ) -> None:
-        """Write the model as a checkpoint of transformers, with its tokenizer.
-
-        `AutoModelForCausalLM` and `AutoTokenizer` load it, and so does whatever serves such
-        checkpoints. What LoRA has trained is merged, and quantised matrices become floats. The
-        directory changes as a whole when everything is written, or not at all.
-
-        Args:
-            path: the directory. An earlier export of the same architecture in it is replaced.
-            max_shard_size: the most gigabytes (2**30 bytes) of weights in one file; None for no
-                limit.
-            overwrite: whether another model in the directory may be replaced.
-
-        Raises:
-            PresetError: transformers cannot compute what the model does, has no such tokenizer, or
-                the directory holds something else, and `overwrite` is not set.
-            ValueError: `max_shard_size` is not positive, or smaller than the largest tensor.
-
-        Example:
-        ```python
-        lm.export_to_transformers("./for-transformers")
-        ```
-        """
-        # Needs the families, and they this.
-        from nextword.models.transformers_export import export_to_transformers
-
-        export_to_transformers(
-            path,
-            backbone=self.backbone,
-            preprocessor=self.preprocessor,
-            max_shard_size=max_shard_size,
-            overwrite=overwrite,
-        )
-
     def get_compile_config(self) -> dict[str, Any]:
         return {**super().get_compile_config(), "sampler": samplers.serialize(self.sampler)}
 

@@ -1,7 +1,7 @@
 """`CausalLMPreprocessor`: from text to the inputs of a causal language model, and back."""
 
-import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -57,23 +57,8 @@ class CausalLMPreprocessor(Preprocessor):
         self.add_end_token = add_end_token
         self.parse_special = False
 
-    def export_to_transformers(
-        self, path: str | os.PathLike[str], *, overwrite: bool = False
-    ) -> None:
-        """Write the tokenizer for transformers' `AutoTokenizer`.
-
-        Args:
-            path: the directory. A model that was exported to it is kept.
-            overwrite: whether another model in the directory may be replaced.
-
-        Raises:
-            PresetError: transformers has no such tokenizer, or the directory holds something else,
-                and `overwrite` is not set.
-        """
-        # Needs the families, and they this.
-        from nextword.models.transformers_export import export_to_transformers
-
-        export_to_transformers(path, preprocessor=self, overwrite=overwrite)
+    def write_tokenizer_for_transformers(self, directory: Path) -> None:
+        self.tokenizer.save_for_transformers(directory, add_start_token=self.add_start_token)
 
     @classmethod
     def stored_arguments(cls, config: ConfigReader) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import abc
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import keras
@@ -127,6 +128,32 @@ class Preprocessor(abc.ABC):
         from nextword.models.saving import PresetWriter  # which needs the families, and they this
 
         PresetWriter(preprocessor=self).write(preset_dir, overwrite=overwrite)
+
+    def export_to_transformers(
+        self, path: str | os.PathLike[str], *, overwrite: bool = False
+    ) -> None:
+        """Write the tokenizer for transformers' `AutoTokenizer`.
+
+        Args:
+            path: the directory. A model that was exported to it is kept.
+            overwrite: whether another model in the directory may be replaced.
+
+        Raises:
+            PresetError: transformers has no such tokenizer, or the directory holds something else,
+                and `overwrite` is not set.
+        """
+        # Needs the families, and they this.
+        from nextword.models.transformers_export import export_to_transformers
+
+        export_to_transformers(path, preprocessor=self, overwrite=overwrite)
+
+    def write_tokenizer_for_transformers(self, directory: Path) -> None:
+        """Write the tokenizer's files, with what is put around a text.
+
+        Args:
+            directory: where to write them; it must exist.
+        """
+        self.tokenizer.save_for_transformers(directory, add_start_token=False)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments, the tokenizer with all its files, as JSON values."""

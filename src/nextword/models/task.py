@@ -164,6 +164,49 @@ class Task(PipelineModel):
         )
         writer.write(preset_dir, max_shard_size=max_shard_size, overwrite=overwrite)
 
+    def export_to_transformers(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        max_shard_size: float | None = 10,
+        overwrite: bool = False,
+    ) -> None:
+        """Write the model as a checkpoint of transformers, with its tokenizer.
+
+        `AutoModelForCausalLM`, or `AutoModelForSequenceClassification` for a `TextClassifier`, and
+        `AutoTokenizer` load it, and so does whatever serves such checkpoints. What LoRA has trained
+        is merged, and quantised matrices become floats. A classifier's softmax is left to
+        transformers' pipelines. The directory changes as a whole when everything is written, or not
+        at all.
+
+        Args:
+            path: the directory. An earlier export of the same architecture in it is replaced.
+            max_shard_size: the most gigabytes (2**30 bytes) of weights in one file; None for no
+                limit.
+            overwrite: whether another model in the directory may be replaced.
+
+        Raises:
+            PresetError: transformers cannot compute what the model does, has no such tokenizer, or
+                the directory holds something else, and `overwrite` is not set.
+            ValueError: `max_shard_size` is not positive, or smaller than the largest tensor.
+
+        Example:
+        ```python
+        lm.export_to_transformers("./for-transformers")
+        ```
+        """
+        # Needs the families, and they this.
+        from nextword.models.transformers_export import export_to_transformers
+
+        export_to_transformers(
+            path,
+            backbone=self.backbone,
+            preprocessor=self.preprocessor,
+            task=self,
+            max_shard_size=max_shard_size,
+            overwrite=overwrite,
+        )
+
     def quantize(self, mode: str | None = None, config: Any = None, filters: Any = None) -> None:
         """Round the weights of the backbone to fewer bits; see `Backbone.quantize`.
 
@@ -183,7 +226,7 @@ class Task(PipelineModel):
 
     def has_task_weights(self) -> bool:
         """Return whether the model has weights that are not the backbone's."""
-        return bool(self._task_variables())
+        return bool(self.task_variables())
 
     def save_task_weights(self, filepath: str | os.PathLike[str]) -> None:
         """Save the weights that are not the backbone's.
@@ -195,7 +238,7 @@ class Task(PipelineModel):
             ValueError: the path ends otherwise, or there are no such weights.
         """
         path = _weights_path(filepath)
-        variables = self._task_variables()
+        variables = self.task_variables()
         if not variables:
             raise ValueError("The model has no weights beside its backbone's to save.")
         write_task_weights(path, preset_format(family_of(self)).head_table, variables)
@@ -212,7 +255,7 @@ class Task(PipelineModel):
         """
         path = _weights_path(filepath)
         table = preset_format(family_of(self)).head_table
-        read_task_weights(path, table, self._task_variables(), architecture=type(self).__name__)
+        read_task_weights(path, table, self.task_variables(), architecture=type(self).__name__)
 
     def preprocess_samples(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
         config = self.backbone.config
@@ -281,7 +324,8 @@ class Task(PipelineModel):
         """Have what was compiled with other variables compiled anew."""
         self.train_function = self.test_function = self.predict_function = None
 
-    def _task_variables(self) -> dict[str, Any]:
+    def task_variables(self) -> dict[str, Any]:
+        """Return the variables that are not the backbone's, by path."""
         own = {id(weight) for weight in self.backbone.weights}
         return {weight.path: weight for weight in self.weights if id(weight) not in own}
 

@@ -1,5 +1,6 @@
 """`TextClassifierPreprocessor`: from texts, or pairs of them, to the inputs of a classifier."""
 
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import keras
@@ -59,6 +60,9 @@ class TextClassifierPreprocessor(Preprocessor):
     def stored_arguments(cls, config: ConfigReader) -> dict[str, Any]:
         truncate = config.choice("truncate", list(TRUNCATIONS), None)
         return super().stored_arguments(config) | {"truncate": truncate}
+
+    def write_tokenizer_for_transformers(self, directory: Path) -> None:
+        self.tokenizer.save_for_transformers(directory, add_start_token=True, add_end_token=True)
 
     def __call__(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Return the inputs of a classifier for some samples.

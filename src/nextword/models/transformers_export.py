@@ -23,6 +23,7 @@ from nextword.tokenizers.assets import TRANSFORMERS_FILES, write_json
 if TYPE_CHECKING:
     from nextword.models.backbone import Backbone
     from nextword.models.preprocessor import Preprocessor
+    from nextword.models.task import Task
     from nextword.tokenizers import Tokenizer
 
 _CONFIG, _GENERATION_CONFIG = "config.json", "generation_config.json"
@@ -38,13 +39,17 @@ def export_to_transformers(
     *,
     backbone: "Backbone | None" = None,
     preprocessor: "Preprocessor | None" = None,
+    task: "Task | None" = None,
     max_shard_size: float | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a backbone, a preprocessor, or both; see `CausalLM.export_to_transformers`."""
+    """Write a backbone, a preprocessor, or both; see `Task.export_to_transformers`.
+
+    With `task`, the head that it has on the backbone is written, too.
+    """
     max_bytes = max_shard_bytes(max_shard_size)
     directory = Path(path)
-    export = None if backbone is None else _Export(backbone)
+    export = None if backbone is None else _Export(backbone, task)
     owned = _owned(directory, export, overwrite=overwrite)
     if preprocessor is not None:
         owned = owned | _TOKENIZER_FILES
@@ -56,32 +61,34 @@ def export_to_transformers(
         if export is not None:
             export.write(new, preprocessor, max_bytes)
         if preprocessor is not None:
-            adds = bool(getattr(preprocessor, "add_start_token", False))
-            preprocessor.tokenizer.save_for_transformers(new, add_start_token=adds)
+            preprocessor.write_tokenizer_for_transformers(new)
 
 
 class _Export:
-    """A backbone as transformers has it.
+    """A backbone as transformers has it, or a whole model.
 
     Args:
         backbone: what is written.
+        task: the model whose head is written, too, where it has one.
 
     Raises:
         PresetError: transformers has no such model.
     """
 
-    def __init__(self, backbone: "Backbone") -> None:
-        self._weights = weights_in_floats(backbone)
+    def __init__(self, backbone: "Backbone", task: "Task | None") -> None:
+        head = task.own_config() if task is not None and task.head_size is not None else None
+        self._weights = weights_in_floats(backbone) | (task.task_variables() if task else {})
+        self._generates = backbone.config.causal
         shapes = {path: tuple(weight.shape) for path, weight in self._weights.items()}
         self._dtype: str = backbone.dtype_policy.variable_dtype
         self.layout: TransformersLayout = transformers_layout(
-            family_of(backbone), backbone.config, shapes
+            family_of(backbone), backbone.config, shapes, head
         )
 
     def write(
         self, directory: Path, preprocessor: "Preprocessor | None", max_bytes: float | None
     ) -> None:
-        """Write config.json, generation_config.json and the weights."""
+        """Write config.json and the weights, and generation_config.json of what generates."""
         roles = _roles(preprocessor.tokenizer if preprocessor is not None else None)
         config = {
             "architectures": [self.layout.class_name],
@@ -93,9 +100,9 @@ class _Export:
             **roles,
         }
         write_json(directory / _CONFIG, config)
-        write_json(
-            directory / _GENERATION_CONFIG, {k: v for k, v in roles.items() if v is not None}
-        )
+        if self._generates:
+            generation = {k: v for k, v in roles.items() if v is not None}
+            write_json(directory / _GENERATION_CONFIG, generation)
         tensors = stored_tensors(self.layout.table, self._value)
         write_safetensors(directory, tensors, self.layout.shapes, self._dtype, max_bytes)
 

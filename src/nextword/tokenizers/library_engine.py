@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import tokenizers
-from tokenizers import AddedToken, processors
+from tokenizers import AddedToken
 from tokenizers.models import BPE, Model
 
 from nextword.errors import PresetError
@@ -210,16 +210,16 @@ class LibraryEngine:
         token = self._parsing.id_to_token(id)
         return b"" if token is None else self._spelling.token_bytes(token)
 
-    def to_json(self, start_token: str | None) -> str:
+    def to_json(self, start_token: str | None, end_token: str | None = None) -> str:
         """Return the tokenizer as the text of a tokenizer.json.
 
         Args:
             start_token: the token that a post-processor puts in front of a text, if any.
+            end_token: the token that it puts behind a text, if any.
         """
         data = json.loads(self._parsing.to_str())
         data["decoder"] = self._spelling.decoder()
-        if start_token is not None:
-            data["post_processor"] = start_processor(start_token, self._vocabulary[start_token])
+        data["post_processor"] = post_processor(start_token, end_token, self._vocabulary)
         return json.dumps(data, ensure_ascii=False)
 
     @property
@@ -248,13 +248,42 @@ def library_errors(what: str) -> Iterator[None]:
         raise PresetError(f"{what}: {reason}.") from error
 
 
-def start_processor(token: str, id: int) -> dict[str, Any]:
-    """Return the section of a tokenizer.json that puts a token in front of a text."""
-    processor = processors.TemplateProcessing(
-        single=[token, "$A"], pair=[token, "$A", token, "$B"], special_tokens=[(token, id)]
-    )
-    section: dict[str, Any] = json.loads(processor.__getstate__())
-    return section
+def post_processor(
+    start_token: str | None, end_token: str | None, vocabulary: Mapping[str, int]
+) -> dict[str, Any] | None:
+    """Return the section of a tokenizer.json that puts tokens around a text, or two of them.
+
+    Args:
+        start_token: what comes before a text, and where nothing ends the first, before the second.
+        end_token: what comes behind each text.
+        vocabulary: token -> id.
+
+    Returns:
+        The section, None where there is nothing to put.
+
+    Example:
+    >>> section = post_processor("[CLS]", "[SEP]", {"[CLS]": 1, "[SEP]": 2})
+    >>> [next(iter(step)) for step in section["pair"]]
+    ['SpecialToken', 'Sequence', 'SpecialToken', 'Sequence', 'SpecialToken']
+    """
+    tokens = [token for token in (start_token, end_token) if token is not None]
+    if not tokens:
+        return None
+
+    def steps(text: str, start: str | None, part: int) -> list[dict[str, Any]]:
+        named = [("SpecialToken", start), ("Sequence", text), ("SpecialToken", end_token)]
+        return [{kind: {"id": id, "type_id": part}} for kind, id in named if id is not None]
+
+    first = steps("A", start_token, 0)
+    second = steps("B", start_token, 0) if end_token is None else steps("B", None, 1)
+    return {
+        "type": "TemplateProcessing",
+        "single": first,
+        "pair": [*first, *second],
+        "special_tokens": {
+            token: {"id": token, "ids": [vocabulary[token]], "tokens": [token]} for token in tokens
+        },
+    }
 
 
 def library_component(kind: str, section: Any, name: str) -> Any:

@@ -96,11 +96,13 @@ class LibraryTokenizer(Tokenizer):
         return self._engine.encode(texts, parse_special=parse_special, inside=inside)
 
     def _save_vocabulary(self, directory: Path) -> None:
-        self._save_for_transformers(directory, add_start_token=self.add_start_token)
+        start_token = self.start_token if self.add_start_token else None
+        self._save_for_transformers(directory, start_token=start_token)
 
-    def _save_for_transformers(self, directory: Path, *, add_start_token: bool) -> None:
-        start_token = self.start_token if add_start_token else None
-        write_text(directory / TOKENIZER_JSON, self._engine.to_json(start_token))
+    def _save_for_transformers(
+        self, directory: Path, *, start_token: str | None, end_token: str | None = None
+    ) -> None:
+        write_text(directory / TOKENIZER_JSON, self._engine.to_json(start_token, end_token))
 
     @classmethod
     def from_tokenizer_json(

@@ -78,15 +78,21 @@ class SavedTokenizer(ABC):
         )
 
     @abstractmethod
-    def _save_for_transformers(self, directory: Path, *, add_start_token: bool) -> None:
-        """Write the vocabulary as transformers keeps it."""
+    def _save_for_transformers(
+        self, directory: Path, *, start_token: str | None, end_token: str | None = None
+    ) -> None:
+        """Write the vocabulary as transformers keeps it, with what is put around a text."""
 
-    def save_for_transformers(self, directory: str | Path, *, add_start_token: bool) -> None:
+    def save_for_transformers(
+        self, directory: str | Path, *, add_start_token: bool, add_end_token: bool = False
+    ) -> None:
         """Write the files from which transformers' `AutoTokenizer` makes the same tokenizer.
 
         Args:
             directory: where to write them; it must exist.
             add_start_token: whether the start token, if there is one, is put before every text.
+            add_end_token: whether the end token is put behind every text, and behind the second of
+                a pair, which then has no start token. For models that are told the two apart.
 
         Raises:
             PresetError: transformers has no such tokenizer.
@@ -101,14 +107,24 @@ class SavedTokenizer(ABC):
         """
         directory = Path(directory)
         adds = add_start_token and "bos_token" in self._roles
-        self._save_for_transformers(directory, add_start_token=adds)
+        self._save_for_transformers(
+            directory,
+            start_token=self._roles["bos_token"] if adds else None,
+            end_token=self._roles["eos_token"] if add_end_token else None,
+        )
+        # Where it is said what begins a text, transformers makes up what is around a pair.
+        further: dict[str, Any] = (
+            {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}
+            if add_end_token
+            else {"add_bos_token": adds}
+        )
         template = self.chat_template
         write_configuration(
             directory,
             roles=self._roles,
             chat_template=None if template is None else template.source,
             # The class that does what tokenizer.json says, whatever the model.
-            further={"tokenizer_class": "PreTrainedTokenizerFast", "add_bos_token": adds},
+            further={"tokenizer_class": "PreTrainedTokenizerFast", **further},
         )
 
     def _further_configuration(self) -> dict[str, Any]:

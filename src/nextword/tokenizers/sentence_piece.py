@@ -190,12 +190,15 @@ class SentencePieceTokenizer(Tokenizer):
     def gguf_vocabulary(self) -> dict[str, Any]:
         return sentence_piece_keys(self._engine.model, self._engine.added_tokens)
 
-    def _save_for_transformers(self, directory: Path, *, add_start_token: bool) -> None:
+    def _save_for_transformers(
+        self, directory: Path, *, start_token: str | None, end_token: str | None = None
+    ) -> None:
         text = sentence_piece_json(
             self._engine.model,
             self._engine.added_tokens,
             prefix_everywhere=self._prefix_everywhere,
-            start_token=self.start_token if add_start_token else None,
+            start_token=start_token,
+            end_token=end_token,
         )
         write_text(directory / TOKENIZER_JSON, text)
         # Which other software looks for.

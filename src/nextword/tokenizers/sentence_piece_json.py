@@ -13,7 +13,7 @@ from tokenizers import (
 )
 
 from nextword.errors import PresetError
-from nextword.tokenizers.library_engine import start_processor
+from nextword.tokenizers.library_engine import post_processor
 from nextword.tokenizers.sentence_piece_proto import ModelType, PieceType, SentencePieceModel
 from nextword.tokenizers.spelling import ByteFallbackSpelling
 
@@ -30,6 +30,7 @@ def sentence_piece_json(
     *,
     prefix_everywhere: bool,
     start_token: str | None,
+    end_token: str | None,
 ) -> str:
     """Return the text of the tokenizer.json that does what a SentencePiece model does.
 
@@ -38,6 +39,7 @@ def sentence_piece_json(
         added_tokens: id -> token that is found in a text before anything else.
         prefix_everywhere: whether the text between added tokens has a space in front, too.
         start_token: what is put in front of a text, if anything.
+        end_token: what is put behind a text, and each of a pair, if anything.
 
     Raises:
         PresetError: the model is of another kind.
@@ -53,10 +55,9 @@ def sentence_piece_json(
     spelling = ByteFallbackSpelling([(_SPACE, " ")], byte_fallback=True, leading_spaces=spaces)
     data["decoder"] = spelling.decoder()
     added_tokens = _user_defined(model) | dict(added_tokens)
-    if start_token is not None:
-        ids = {piece.text: i for i, piece in enumerate(model.pieces)}
-        ids |= {token.content: id for id, token in added_tokens.items()}
-        data["post_processor"] = start_processor(start_token, ids[start_token])
+    ids = {piece.text: i for i, piece in enumerate(model.pieces)}
+    ids |= {token.content: id for id, token in added_tokens.items()}
+    data["post_processor"] = post_processor(start_token, end_token, ids)
     flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
     # Not by the library's own method, which gives ids of its own to tokens behind the model's.
     data["added_tokens"] = [

@@ -4,22 +4,21 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from nextword.errors import PresetError
 from nextword.layers import DecoderConfig
 from nextword.models.backbone import Backbone
-from nextword.models.family import Family, StoredHead
+from nextword.models.family import Family
 from nextword.models.formats.decoder_tables import LayerNames
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_layers import layer_paths
 from nextword.models.formats.keras_names import attention_names, feed_forward_names
 from nextword.models.formats.transformers import activation, transformers_format
+from nextword.models.formats.transformers_head import ClassifierHead
 from nextword.models.shared_arguments import decoder_fields
-from nextword.models.task import Task
 from nextword.models.text_classifier import TextClassifier
 from nextword.models.text_classifier_preprocessor import TextClassifierPreprocessor
 from nextword.presets.checkpoint import Checkpoint
-from nextword.presets.config_reader import ConfigReader, transformers_settings
-from nextword.presets.weight_table import CheckpointWeights, Stored, linear
+from nextword.presets.config_reader import ConfigReader
+from nextword.presets.weight_table import Stored
 from nextword.tokenizers import WordPieceTokenizer
 
 
@@ -182,28 +181,6 @@ def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerN
     return {**others, **scales, **biases}
 
 
-def _transformers_head(checkpoint: Checkpoint, task: type[Task]) -> StoredHead | None:
-    """Return the head of a `BertForSequenceClassification`, None for other models."""
-    if checkpoint.config.get("architectures") != ["BertForSequenceClassification"]:
-        return None
-    config = transformers_settings(checkpoint)
-    dropout = config.fraction("hidden_dropout_prob", 0.1)
-    labels = checkpoint.config.get("id2label")
-    if not isinstance(labels, Mapping | None) or labels == {}:
-        raise PresetError(
-            f"The key 'id2label' of {checkpoint.name} must name the classes. Received: "
-            f"{labels!r:.80}."
-        )
-    table = linear("logits", "classifier", bias=True)
-    return StoredHead(
-        arguments={
-            "num_classes": 2 if labels is None else len(labels),
-            "dropout": config.fraction("classifier_dropout", dropout),
-        },
-        weights=lambda: CheckpointWeights(checkpoint, table, ignored=(r"bert\..*",)),
-    )
-
-
 FAMILY = Family(
     task=BertTextClassifier,
     formats={
@@ -219,7 +196,7 @@ FAMILY = Family(
                 r"cls\..*",
                 r"(classifier|qa_outputs)\.(weight|bias)",
             ),
-            head=_transformers_head,
+            head=ClassifierHead(class_name="BertForSequenceClassification", prefix="bert."),
         ),
         "keras": keras_format(
             BertBackbone,

@@ -1,11 +1,12 @@
 """How transformers stores families: the names of layers, and the settings read into our words."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from nextword.errors import PresetError
 from nextword.layers import Activation, DecoderConfig
-from nextword.models.family import ArgumentsReader, HeadReader, StoredFormat
+from nextword.models.family import ArgumentsReader, StoredFormat
 from nextword.models.formats.decoder_tables import (
     LayerNames,
     NamesReader,
@@ -13,6 +14,7 @@ from nextword.models.formats.decoder_tables import (
     table_reader,
 )
 from nextword.models.formats.rotary import factored, rotary_arguments
+from nextword.models.formats.transformers_head import ClassifierHead
 from nextword.models.shared_arguments import all_but_last
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader, transformers_settings
@@ -27,6 +29,17 @@ _ACTIVATIONS: dict[str, Activation] = {
     "relu2": "relu_squared",
     "silu": "silu",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformersFormat(StoredFormat):
+    """How a family is stored in checkpoints of transformers.
+
+    Attributes:
+        classifier: how a classifier is, None where the family has none.
+    """
+
+    classifier: ClassifierHead | None = None
 
 
 TRANSFORMERS_NAMES = {
@@ -104,8 +117,8 @@ def transformers_format(
     *,
     prefix: str | None = None,
     ignored: tuple[str, ...] = TRANSFORMERS_IGNORED,
-    head: HeadReader = lambda *_: None,
-) -> StoredFormat:
+    head: ClassifierHead | None = None,
+) -> TransformersFormat:
     """Return how a family is stored in checkpoints of transformers.
 
     Args:
@@ -115,7 +128,7 @@ def transformers_format(
         prefix: what they begin with, and lack in checkpoints that were saved without the model
             around the decoder; None in families that have no such checkpoints.
         ignored: see `StoredFormat`.
-        head: see `StoredFormat`.
+        head: that of a classifier, None where the family has none.
     """
     whole_table = table_reader(names)
 
@@ -125,23 +138,27 @@ def transformers_format(
         # Without names it is a checkpoint that is about to be written.
         if prefix is None or not stored or any(name.startswith(prefix) for name in stored):
             return found
-        return {
-            path: entry.renamed(entry.name.removeprefix(prefix)) for path, entry in found.items()
-        }
+        return without_prefix(found, prefix)
 
-    return StoredFormat(
+    return TransformersFormat(
         architectures=architectures,
         settings=transformers_settings,
         reader=reader,
         weights=table,
         ignored=ignored,
-        head=head,
+        head=head.read if head else lambda *_: None,
+        classifier=head,
     )
 
 
 def interleaved_transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
     """Return the usual names, of a rotary embedding of neighbouring pairs."""
     return interleaved_rotary(config, TRANSFORMERS_NAMES)
+
+
+def without_prefix(table: WeightTable, prefix: str) -> WeightTable:
+    """Return a table of the same tensors, whose names have lost what they begin with."""
+    return {path: entry.renamed(entry.name.removeprefix(prefix)) for path, entry in table.items()}
 
 
 def decoder_sizes(config: ConfigReader) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from typing import Any
 
 from nextword.errors import PresetError
 from nextword.layers import DecoderConfig
-from nextword.models.family import Family, StoredFormat
+from nextword.models.family import Family
 from nextword.models.formats.offered_settings import OfferedSettings, differences
+from nextword.models.formats.transformers import TransformersFormat, without_prefix
 from nextword.models.formats.transformers_settings import decoder_settings
 from nextword.presets.stored_tensors import StoredTensors
 from nextword.presets.weight_table import WeightTable, stored_shapes
@@ -48,9 +49,12 @@ class TransformersLayout:
 
 
 def transformers_layout(
-    family: Family, config: DecoderConfig, shapes: Mapping[str, tuple[int, ...]]
+    family: Family,
+    config: DecoderConfig,
+    shapes: Mapping[str, tuple[int, ...]],
+    head: Mapping[str, Any] | None = None,
 ) -> TransformersLayout:
-    """Return how transformers stores a decoder.
+    """Return how transformers stores a decoder, or a classifier.
 
     What nextword reads from the checkpoint is the same decoder: that is checked before anything is
     written.
@@ -58,7 +62,8 @@ def transformers_layout(
     Args:
         family: the decoder's family.
         config: the decoder's description.
-        shapes: path of each variable to its shape.
+        shapes: path of each variable to its shape, those of the head among them.
+        head: the arguments of a classifier.
 
     Raises:
         PresetError: no architecture of the family computes in transformers what the decoder does.
@@ -83,6 +88,13 @@ def transformers_layout(
             # No layer has one, and the family's class wants the number all the same.
             settings["sliding_window"] = read.sliding_window
         table = stored.weights(_Draft(architecture, settings), config)
+        if (classifier := stored.classifier) is not None:
+            if head is not None:
+                class_name = classifier.class_name
+                settings |= classifier.settings(head)
+                table = {**table, **classifier.table}
+            else:
+                table = without_prefix(table, classifier.prefix)
         return TransformersLayout(class_name, settings, table, stored_shapes(table, shapes))
     _, reason = min(reasons, key=lambda entry: entry[0])
     raise PresetError(
@@ -90,9 +102,10 @@ def transformers_layout(
     )
 
 
-def _candidates(family: Family) -> Iterator[tuple[StoredFormat, str, str]]:
+def _candidates(family: Family) -> Iterator[tuple[TransformersFormat, str, str]]:
     """Yield how a family may be stored: the format, the architecture, transformers' class."""
     for stored in family.stored_in("transformers"):
+        assert isinstance(stored, TransformersFormat)  # noqa: S101  # for the type checker
         assert isinstance(stored.architectures, Mapping)  # noqa: S101  # with their classes
         for architecture, class_name in stored.architectures.items():
             yield stored, architecture, class_name
