@@ -29,6 +29,7 @@ CONTENDERS = {
 }
 """Each contender's distribution, and the precisions that it has."""
 
+OUR_MODULES = ("nextword", "nextword.models")
 PROMPT_TOKENS = 512
 RESULTS = Path(__file__).parent / "results"
 FILES = platformdirs.user_cache_path("nextword") / "benchmarks"
@@ -94,11 +95,13 @@ def benchmark(
                             },
                         }
                     )
+    imports = {name: machine.import_seconds(name) for name in ("keras", *OUR_MODULES)}
     versions = {name: version(CONTENDERS[name][0]) for name in chosen}
     results = {
         "machine": machine.describe(),
         "date": time.strftime("%Y-%m-%d"),
         "versions": versions,
+        "import_seconds": imports,
         "prompt_tokens": PROMPT_TOKENS,
         "rounds": rounds,
         "measurements": measurements,

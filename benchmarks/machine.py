@@ -2,6 +2,9 @@
 
 import os
 import platform
+import statistics
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +30,17 @@ def read_bandwidth(rounds: int = 5) -> float:
             list(pool.map(np.max, arrays))  # which lets go of the interpreter's lock
             best = max(best, THREADS * _BYTES / (time.perf_counter() - started))
     return best
+
+
+def import_seconds(module: str, rounds: int = 5) -> float:
+    """Return how long a fresh process takes that imports a module, the median of some rounds."""
+    seconds = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        environment = os.environ | {"KERAS_BACKEND": "jax"}
+        subprocess.run([sys.executable, "-c", f"import {module}"], check=True, env=environment)
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
 
 
 def describe() -> dict[str, Any]:

@@ -54,6 +54,7 @@ def markdown(results: dict[str, Any]) -> str:
     """
     machine, versions = results["machine"], results["versions"]
     bandwidths = [m["bandwidth"] / 1e9 for m in results["measurements"]]
+    imports = [f"{name} {seconds:.2f}" for name, seconds in results["import_seconds"].items()]
     lines = [
         f"# Results of {results['date']}",
         "",
@@ -65,7 +66,8 @@ def markdown(results: dict[str, Any]) -> str:
         f"contender ran {results['rounds']} times in turns, in fresh processes, and medians are "
         "shown. Loading counts from the call to the model, the first token from the start of the "
         "process. The share of the bandwidth is that of the weights read for each step. llama.cpp "
-        "tells no perplexity; where it reads GGUF blocks, it reads the same file as nextword.",
+        "tells no perplexity; where it reads GGUF blocks, it reads the same file as nextword. "
+        f"Seconds of a process that imports only: {', '.join(imports)}.",
         "",
         f"| {' | '.join(_COLUMNS)} |",
         f"|{' --- |' * len(_COLUMNS)}",
