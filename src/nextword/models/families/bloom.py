@@ -1,4 +1,4 @@
-"""BLOOM (https://arxiv.org/abs/2211.05100), and MPT (https://www.databricks.com/blog/mpt-7b)."""
+"""BLOOM (https://arxiv.org/abs/2211.05100)."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -8,11 +8,7 @@ from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family
-from nextword.models.formats.decoder_tables import (
-    LayerNames,
-    grouped_query_key_value,
-    query_key_value,
-)
+from nextword.models.formats.decoder_tables import LayerNames, grouped_query_key_value
 from nextword.models.formats.gguf import fused_names, gguf_format, layer_norm_arguments
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_names import attention_names
@@ -103,51 +99,7 @@ _KERAS_PATHS = {
 }
 
 
-_MPT_NAMES = {
-    "token_embedding": "transformer.wte",
-    "output_norm": "transformer.norm_f",
-    "self_attention_norm": "transformer.blocks.{i}.norm_1",
-    "self_attention/attention_output": "transformer.blocks.{i}.attn.out_proj",
-    "feed_forward_norm": "transformer.blocks.{i}.norm_2",
-    "feed_forward/intermediate": "transformer.blocks.{i}.ffn.up_proj",
-    "feed_forward/feed_forward_output": "transformer.blocks.{i}.ffn.down_proj",
-}
-
-
-def _mpt_arguments(config: ConfigReader) -> dict[str, Any]:
-    hidden_dim = config.integer("d_model")
-    arguments = {
-        "vocabulary_size": config.integer("vocab_size"),
-        "num_layers": config.integer("n_layers"),
-        "num_heads": config.integer("n_heads"),
-        "hidden_dim": hidden_dim,
-        "intermediate_dim": 4 * hidden_dim,
-        "layer_norm_epsilon": config.number("layer_norm_epsilon", 1e-5),
-        "use_embedding_norm": False,
-        "use_bias": False,
-        "activation": "gelu",
-        "max_sequence_length": config.integer("max_seq_len", 2048),
-    }
-    attention = config.section("attn_config") or ConfigReader({}, name="attn_config")
-    arguments["attention_scale"] = attention.number("softmax_scale", None)
-    attention.expect(alibi=True, alibi_bias_max=8, attn_type="multihead_attention")
-    attention.expect(prefix_lm=False, qk_ln=False, attn_uses_sequence_id=False)
-    # Another way to the same, dropout, and what transformers writes of every configuration.
-    attention.skip("attn_impl", "attn_pdrop", "model_type", "chunk_size_feed_forward", "id2label")
-    attention.skip("label2id", "is_encoder_decoder", "output_attentions", "output_hidden_states")
-    attention.skip("return_dict")
-    attention.check_all_read()
-    # transformers computes with this expansion, whatever is set.
-    config.expect(expansion_ratio=4, no_bias=True, tie_word_embeddings=True)
-    # Of training and of the original code, which transformers does not look at either.
-    config.skip("emb_pdrop", "embedding_fraction", "init_config", "init_device", "learned_pos_emb")
-    config.skip("norm_type", "resid_pdrop", "tokenizer_name", "verbose")
-    return arguments
-
-
 def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    if checkpoint.architecture == "mpt":
-        return _mpt_arguments(config)
     hidden_dim = spelled_integer(config, "hidden_size", "n_embed")
     arguments = {
         "vocabulary_size": config.integer("vocab_size"),
@@ -167,8 +119,6 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
 
 
 def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
-    if checkpoint.architecture == "mpt":
-        return {**_MPT_NAMES, **query_key_value(config, "transformer.blocks.{i}.attn.Wqkv")}
     fused = grouped_query_key_value(config, "transformer.h.{i}.self_attention.query_key_value")
     return {**DENSE_NAMES, **fused}
 
@@ -184,7 +134,7 @@ FAMILY = Family(
     task=BloomCausalLM,
     formats={
         "transformers": transformers_format(
-            {"bloom": "BloomForCausalLM", "mpt": "MptForCausalLM"},
+            {"bloom": "BloomForCausalLM"},
             _transformers_arguments,
             _transformers_names,
             prefix="transformer.",

@@ -1,8 +1,4 @@
-"""GPT-2 (https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf).
-
-StarCoder (https://arxiv.org/abs/2305.06161) shares one key and value among all heads; GPT-Neo
-(https://doi.org/10.5281/zenodo.5297715) does not scale dot products, and has layers with a window.
-"""
+"""GPT-2 (https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -20,7 +16,7 @@ from nextword.models.formats.transformers import transformers_format
 from nextword.models.shared_arguments import decoder_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
-from nextword.presets.weight_layouts import GroupedHeads, Transposed
+from nextword.presets.weight_layouts import Transposed
 from nextword.tokenizers import BytePairTokenizer
 
 
@@ -101,44 +97,39 @@ KERAS_NAMES = TRANSFORMER_DECODER_NAMES | {
 }
 
 
-_NEO_ATTENTION = "transformer.h.{i}.attn.attention"
-_NEO_NAMES = TRANSFORMERS_NAMES | {
-    "self_attention/query": f"{_NEO_ATTENTION}.q_proj",
-    "self_attention/key": f"{_NEO_ATTENTION}.k_proj",
-    "self_attention/value": f"{_NEO_ATTENTION}.v_proj",
-    "self_attention/attention_output": f"{_NEO_ATTENTION}.out_proj",
-}
+IGNORED = (r"(transformer\.)?h\.\d+\.attn\.(attention\.)?(masked_)?bias", r"lm_head\.weight")
+"""Causal masks, and a copy of the tied embedding."""
 
 
-def _neo_arguments(config: ConfigReader) -> dict[str, Any]:
-    """Read what GPT-Neo says in words of its own."""
-    hidden_dim, num_layers = config.integer("hidden_size"), config.integer("num_layers")
-    alternating = [("global", "local")[layer % 2] for layer in range(num_layers)]
-    kinds = config.choices("attention_layers", ["global", "local"], num_layers, alternating)
-    periods = [n for n in range(1, num_layers + 1) if kinds[:n] * (num_layers // n) == kinds]
-    config.choice("attention_types", [[[kinds[:n], num_layers // n]] for n in periods], None)
-    config.skip("embed_dropout", "classifier_dropout")
+def common_arguments(config: ConfigReader) -> dict[str, Any]:
+    """Read what the models share that spell their sizes otherwise.
+
+    Args:
+        config: the model's configuration.
+    """
+    config.choice("activation_function", ["gelu_new", "gelu_pytorch_tanh"], "gelu_new")
+    config.expect(tie_word_embeddings=True)
+    # Other tasks' heads.
+    config.skip("summary_activation", "summary_first_dropout", "summary_proj_to_labels")
+    config.skip("summary_type", "summary_use_proj")
     return {
-        "num_layers": num_layers,
-        "num_heads": config.integer("num_heads"),
-        "hidden_dim": hidden_dim,
-        "intermediate_dim": config.integer("intermediate_size", 4 * hidden_dim),
-        "dropout": config.fraction("resid_dropout", 0.0),
-        "max_sequence_length": config.integer("max_position_embeddings", 2048),
-        "query_key_value_bias": False,
-        "attention_scale": 1.0,
-        "sliding_window": config.integer("window_size", 256),
-        "sliding_layers": [kind == "local" for kind in kinds],
+        "vocabulary_size": config.integer("vocab_size"),
+        "layer_norm_epsilon": config.number("layer_norm_epsilon", 1e-5),
     }
 
 
-def _own_arguments(config: ConfigReader) -> dict[str, Any]:
+def gpt2_arguments(config: ConfigReader) -> dict[str, Any]:
+    """Read what the models share that spell their sizes as GPT-2 does.
+
+    Args:
+        config: the model's configuration.
+    """
     hidden_dim = config.integer("n_embd")
     config.expect(scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False)
     config.expect(add_cross_attention=False)
     # Dropout rates besides the residual's, and another order or dtype of the same products.
     config.skip("attn_pdrop", "embd_pdrop", "reorder_and_upcast_attn", "n_ctx")
-    return {
+    return common_arguments(config) | {
         "num_layers": config.integer("n_layer"),
         "num_heads": config.integer("n_head"),
         "hidden_dim": hidden_dim,
@@ -148,41 +139,12 @@ def _own_arguments(config: ConfigReader) -> dict[str, Any]:
     }
 
 
-def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    kind = checkpoint.architecture
-    arguments = _neo_arguments(config) if kind == "gpt_neo" else _own_arguments(config)
-    arguments |= {
-        "vocabulary_size": config.integer("vocab_size"),
-        "layer_norm_epsilon": config.number("layer_norm_epsilon", 1e-5),
-    }
-    if kind == "gpt_bigcode":
-        is_shared = config.boolean("multi_query", True)
-        arguments["num_key_value_heads"] = 1 if is_shared else arguments["num_heads"]
-        config.choice("num_key_value_heads", [arguments["num_key_value_heads"]], None)
-        # How the original code computed the same.
-        config.skip("attention_softmax_in_fp32", "scale_attention_softmax_in_fp32")
-        config.skip("inference_runner", "max_batch_size", "max_sequence_length", "pad_key_length")
-        config.skip("pre_allocate_kv_cache", "validate_runner_input")
-    config.choice("activation_function", ["gelu_new", "gelu_pytorch_tanh"], "gelu_new")
-    config.expect(tie_word_embeddings=True)
-    # Other tasks' heads.
-    config.skip("summary_activation", "summary_first_dropout", "summary_proj_to_labels")
-    config.skip("summary_type", "summary_use_proj")
-    return arguments
-
-
 def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
-    if checkpoint.architecture == "gpt_neo":
-        return _NEO_NAMES
-    stored = "transformer.h.{i}.attn.c_attn"
-    if checkpoint.architecture == "gpt_bigcode":
-        is_shared = config.num_key_value_heads == 1
-        by_heads = () if is_shared else (GroupedHeads(config.num_query_heads, config.head_dim),)
-        return {**TRANSFORMERS_NAMES, **query_key_value(config, stored, *by_heads)}
     kernels = {
         path: (name, Transposed()) for path, name in TRANSFORMERS_NAMES.items() if "/" in path
     }
-    return {**TRANSFORMERS_NAMES, **kernels, **query_key_value(config, stored, Transposed())}
+    fused = query_key_value(config, "transformer.h.{i}.attn.c_attn", Transposed())
+    return {**TRANSFORMERS_NAMES, **kernels, **fused}
 
 
 def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -195,19 +157,11 @@ FAMILY = Family(
     task=GPT2CausalLM,
     formats={
         "transformers": transformers_format(
-            {
-                "gpt2": "GPT2LMHeadModel",
-                "gpt_bigcode": "GPTBigCodeForCausalLM",
-                "gpt_neo": "GPTNeoForCausalLM",
-            },
-            _transformers_arguments,
+            {"gpt2": "GPT2LMHeadModel"},
+            lambda config, _: gpt2_arguments(config),
             _transformers_names,
             prefix="transformer.",
-            # Causal masks, and a copy of the tied embedding.
-            ignored=(
-                r"(transformer\.)?h\.\d+\.attn\.(attention\.)?(masked_)?bias",
-                r"lm_head\.weight",
-            ),
+            ignored=IGNORED,
         ),
         "gguf": gguf_format(("gpt2",), _gguf_arguments, fused_names, ignored=(r"output\.weight",)),
         "keras": keras_format(

@@ -1,7 +1,4 @@
-"""GPT-NeoX (https://arxiv.org/abs/2204.06745) and Pythia (https://arxiv.org/abs/2304.01373).
-
-Persimmon (https://www.adept.ai/blog/persimmon-8b) is as they are, with norms of queries and keys.
-"""
+"""GPT-NeoX (https://arxiv.org/abs/2204.06745) and Pythia (https://arxiv.org/abs/2304.01373)."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -11,7 +8,11 @@ from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family
-from nextword.models.formats.decoder_tables import LayerNames, query_key_value
+from nextword.models.formats.decoder_tables import (
+    LayerNames,
+    grouped_query_key_value,
+    query_key_value,
+)
 from nextword.models.formats.gguf import fused_names, gguf_format, layer_norm_arguments
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_layers import LAYER_PATHS
@@ -139,57 +140,47 @@ TRANSFORMERS_NAMES = {
 }
 
 
-_PERSIMMON_NAMES = {
-    "token_embedding": "model.embed_tokens",
-    "output_norm": "model.final_layernorm",
-    "self_attention_norm": "model.layers.{i}.input_layernorm",
-    "self_attention/query_norm": "model.layers.{i}.self_attn.q_layernorm",
-    "self_attention/key_norm": "model.layers.{i}.self_attn.k_layernorm",
-    "self_attention/attention_output": "model.layers.{i}.self_attn.dense",
-    "feed_forward_norm": "model.layers.{i}.post_attention_layernorm",
-    "feed_forward/intermediate": "model.layers.{i}.mlp.dense_h_to_4h",
-    "feed_forward/feed_forward_output": "model.layers.{i}.mlp.dense_4h_to_h",
-}
+def gpt_neox_arguments(
+    config: ConfigReader, *, fraction: float, base: float, hidden_act: str
+) -> dict[str, Any]:
+    """Read what the models of this graph share.
 
-
-def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    sizes = ungrouped(config, decoder_sizes(config))
-    is_persimmon = checkpoint.architecture == "persimmon"
-    if is_persimmon:
-        fraction, base = config.number("partial_rotary_factor", 0.5), 10000.0
-    else:
-        fraction = config.number("rotary_pct", 0.25)
-        base = config.number("rotary_emb_base", 10000.0)
+    Args:
+        config: the model's configuration.
+        fraction: the part of a head that is rotated, where the rotary settings do not say.
+        base: of the rotary wavelengths, likewise.
+        hidden_act: the activation, where none is given.
+    """
     rope, kind, theta = rotary_section(config, ("linear",), base)
-    arguments = sizes | {
+    arguments = ungrouped(config, decoder_sizes(config)) | {
         "dropout": config.fraction("hidden_dropout", 0.0),
         "rotary_percentage": rope.number("partial_rotary_factor", fraction),
         "rotary_max_wavelength": theta,
         "rope_scaling_factor": rope.number("factor") if kind == "linear" else 1.0,
         "layer_norm_epsilon": config.number("layer_norm_eps", 1e-5),
         "max_sequence_length": config.integer("max_position_embeddings", 2048),
-        "activation": activation(config, "hidden_act", "relu2" if is_persimmon else "gelu"),
+        "activation": activation(config, "hidden_act", hidden_act),
         "tie_word_embeddings": config.boolean("tie_word_embeddings", False),
     }
     rope.check_all_read()
-    if is_persimmon:
-        arguments["parallel_residual"] = False
-        arguments["use_query_key_norm"] = config.boolean("qk_layernorm", True)
-    else:
-        arguments["parallel_residual"] = config.boolean("use_parallel_residual", True)
-        arguments["attention_bias"] = config.boolean("attention_bias", True)
     # Other spellings of rates of dropout, another task's, and what every decoder is.
     config.skip("attention_probs_dropout_prob", "hidden_dropout_prob", "classifier_dropout")
     config.skip("is_decoder")
     return arguments
 
 
+def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
+    fraction = config.number("rotary_pct", 0.25)
+    base = config.number("rotary_emb_base", 10000.0)
+    arguments = gpt_neox_arguments(config, fraction=fraction, base=base, hidden_act="gelu")
+    return arguments | {
+        "parallel_residual": config.boolean("use_parallel_residual", True),
+        "attention_bias": config.boolean("attention_bias", True),
+    }
+
+
 def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
-    heads = GroupedHeads(config.num_key_value_heads, config.head_dim)
-    if checkpoint.architecture == "persimmon":
-        fused = query_key_value(config, "model.layers.{i}.self_attn.query_key_value", heads)
-        return {**_PERSIMMON_NAMES, **fused, "head": "lm_head"}
-    fused = query_key_value(config, "gpt_neox.layers.{i}.attention.query_key_value", heads)
+    fused = grouped_query_key_value(config, "gpt_neox.layers.{i}.attention.query_key_value")
     # transformers 5 calls it otherwise than the versions before.
     head = "lm_head" if "lm_head.weight" in checkpoint.tensor_names() else "embed_out"
     return {**TRANSFORMERS_NAMES, **fused, "head": head}
@@ -217,16 +208,12 @@ FAMILY = Family(
     task=GPTNeoXCausalLM,
     formats={
         "transformers": transformers_format(
-            {
-                "gpt_neox": "GPTNeoXForCausalLM",
-                "persimmon": "PersimmonForCausalLM",
-            },
+            {"gpt_neox": "GPTNeoXForCausalLM"},
             _transformers_arguments,
             _transformers_names,
             # Causal masks and frequencies, or a copy of the tied embedding.
             ignored=(
                 r"gpt_neox\.layers\.\d+\.attention\.((masked_)?bias|rotary_emb\.inv_freq)",
-                r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq",
                 r"(embed_out|lm_head)\.weight",
             ),
         ),

@@ -1,19 +1,17 @@
-"""GPT-J (https://github.com/kingoflolz/mesh-transformer-jax) and CodeGen (https://arxiv.org/abs/2203.13474)."""
+"""GPT-J (https://github.com/kingoflolz/mesh-transformer-jax)."""
 
 from typing import Any
 
-from nextword.errors import PresetError
 from nextword.layers import Activation, DecoderConfig, RotaryConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family
-from nextword.models.formats.decoder_tables import LayerNames, interleaved_rotary, query_key_value
+from nextword.models.formats.decoder_tables import LayerNames, interleaved_rotary
 from nextword.models.formats.transformers import activation, spelled_integer, transformers_format
 from nextword.models.shared_arguments import decoder_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
-from nextword.presets.weight_layouts import GroupedHeads
 
 
 class GPTJBackbone(Backbone):
@@ -72,7 +70,7 @@ class GPTJCausalLM(CausalLM):
     preprocessor_cls = GPTJCausalLMPreprocessor
 
 
-_TRANSFORMERS_NAMES = {
+TRANSFORMERS_NAMES = {
     "token_embedding": "transformer.wte",
     "head": "lm_head",
     "output_norm": "transformer.ln_f",
@@ -85,12 +83,16 @@ _TRANSFORMERS_NAMES = {
     "feed_forward/feed_forward_output": "transformer.h.{i}.mlp.fc_out",
 }
 
+IGNORED = (r"transformer\.h\.\d+\.attn\.(masked_)?bias", r"lm_head\.weight")
+"""Causal masks, and a copy of the tied embedding."""
 
-# Of the machine that it was trained on, and part of the format since.
-_CODEGEN_PARTS = 4
 
+def gptj_arguments(config: ConfigReader) -> dict[str, Any]:
+    """Read what the models of this graph share.
 
-def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
+    Args:
+        config: the model's configuration.
+    """
     hidden_dim = spelled_integer(config, "n_embd", "hidden_size")
     num_heads = spelled_integer(config, "n_head", "num_attention_heads")
     head_dim = hidden_dim // num_heads
@@ -107,11 +109,6 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
         "activation": activation(config, "activation_function", "gelu_new"),
         "tie_word_embeddings": config.boolean("tie_word_embeddings", False),
     }
-    if checkpoint.architecture == "codegen" and num_heads % _CODEGEN_PARTS:
-        raise PresetError(
-            f"'n_head' of {checkpoint.name} must be a multiple of {_CODEGEN_PARTS}. Received: "
-            f"{num_heads}."
-        )
     config.expect(rotary=True, scale_attn_weights=True)
     # Another name of a size, other places of dropout, and settings of another task.
     config.skip("n_ctx", "embd_pdrop", "attn_pdrop", "summary_activation", "summary_first_dropout")
@@ -120,25 +117,17 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
 
 
 def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
-    names: dict[str, Any] = dict(_TRANSFORMERS_NAMES)
-    if checkpoint.architecture == "codegen":
-        # In four parts, each of queries, values and keys.
-        layout = GroupedHeads(_CODEGEN_PARTS, config.hidden_dim // _CODEGEN_PARTS)
-        fused = query_key_value(config, "transformer.h.{i}.attn.qkv_proj", layout)
-        query, value, key = fused.values()
-        names |= dict(zip(fused, (query, key, value), strict=True))
-    return interleaved_rotary(config, names)
+    return interleaved_rotary(config, TRANSFORMERS_NAMES)
 
 
 FAMILY = Family(
     task=GPTJCausalLM,
     formats={
         "transformers": transformers_format(
-            {"gptj": "GPTJForCausalLM", "codegen": "CodeGenForCausalLM"},
-            _transformers_arguments,
+            {"gptj": "GPTJForCausalLM"},
+            lambda config, _: gptj_arguments(config),
             _transformers_names,
-            # Causal masks, or a copy of the tied embedding.
-            ignored=(r"transformer\.h\.\d+\.attn\.(masked_)?bias", r"lm_head\.weight"),
+            ignored=IGNORED,
         ),
     },
 )

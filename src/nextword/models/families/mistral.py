@@ -1,4 +1,4 @@
-"""Mistral (https://arxiv.org/abs/2310.06825) and Ministral."""
+"""Mistral (https://arxiv.org/abs/2310.06825)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,13 +12,8 @@ from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_names import decoder_names
-from nextword.models.formats.transformers import (
-    rotary_decoder_arguments,
-    sliding_layers,
-    transformers_format,
-)
+from nextword.models.formats.transformers import rotary_decoder_arguments, transformers_format
 from nextword.models.shared_arguments import decoder_fields
-from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 from nextword.tokenizers import BytePairTokenizer, SentencePieceTokenizer
 from nextword.tokenizers.pre_tokenizers import split_rules
@@ -105,11 +100,14 @@ class MistralCausalLM(CausalLM):
     preprocessor_cls = MistralCausalLMPreprocessor
 
 
-def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
+def mistral_arguments(config: ConfigReader) -> dict[str, Any]:
+    """Read what the models of this graph share.
+
+    Args:
+        config: the model's configuration.
+    """
     arguments = rotary_decoder_arguments(config, context_length=131072, has_scaling_factor=True)
     arguments["sliding_window"] = config.integer_or_null("sliding_window", 4096)
-    if checkpoint.architecture == "ministral":
-        arguments["sliding_layers"] = sliding_layers(config, arguments["num_layers"])
     return arguments
 
 
@@ -118,8 +116,7 @@ FAMILY = Family(
     written_as={"gguf": "llama"},
     formats={
         "transformers": transformers_format(
-            {"mistral": "MistralForCausalLM", "ministral": "MinistralForCausalLM"},
-            _transformers_arguments,
+            {"mistral": "MistralForCausalLM"}, lambda config, _: mistral_arguments(config)
         ),
         "keras": keras_format(
             MistralBackbone,

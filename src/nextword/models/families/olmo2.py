@@ -1,8 +1,4 @@
-"""OLMo 2 (https://arxiv.org/abs/2501.00656), OLMo 3, and models with most of their parts.
-
-Those are OLMoE (https://arxiv.org/abs/2409.02060) and FlexOlmo (https://arxiv.org/abs/2507.07024),
-which have experts, and EXAONE 4 (https://arxiv.org/abs/2507.11407), with layers without rotation.
-"""
+"""OLMo 2 (https://arxiv.org/abs/2501.00656)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -12,19 +8,14 @@ from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family
-from nextword.models.formats.decoder_tables import LayerNames
 from nextword.models.formats.gguf import gguf_format, gguf_rotary_arguments, gguf_sliding_layers
-from nextword.models.formats.rotary import rotary_arguments, rotary_arguments_by_layer
 from nextword.models.formats.transformers import (
-    TRANSFORMERS_EXPERTS,
     TRANSFORMERS_NAMES,
     TRANSFORMERS_NORMS_BEHIND,
-    decoder_arguments,
-    experts_arguments,
-    sliding_layers,
+    rotary_decoder_arguments,
     transformers_format,
 )
-from nextword.models.shared_arguments import all_but_last, decoder_fields
+from nextword.models.shared_arguments import decoder_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
 
@@ -91,53 +82,8 @@ class Olmo2CausalLM(CausalLM):
 
 
 def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    kind = checkpoint.architecture
-    arguments = decoder_arguments(
-        config, context_length=2048, epsilon=1e-6 if kind == "flex_olmo" else 1e-5
-    )
-    context_length = arguments["context_length"]
-    if kind != "exaone4":
-        arguments["attention_bias"] = config.boolean("attention_bias", False)
-    if kind != "olmo3":
-        arguments |= rotary_arguments(config, context_length, 5e5 if kind == "flex_olmo" else 1e4)
-    if kind in ("olmoe", "flex_olmo"):
-        arguments |= {
-            "use_norms_before": kind == "olmoe",
-            "norm_top_k_prob": config.boolean("norm_topk_prob", False),
-            **experts_arguments(
-                config, "num_experts", "num_local_experts", top_k=8 if kind == "olmoe" else 5
-            ),
-        }
-    if kind == "exaone4":
-        arguments |= _exaone_arguments(config, arguments["num_layers"])
-    if kind == "olmo3":
-        num_layers = arguments["num_layers"]
-        arguments |= rotary_arguments_by_layer(config, context_length, 5e5, 5e5)
-        arguments["sliding_window"] = config.integer("sliding_window", 4096)
-        arguments["sliding_layers"] = sliding_layers(config, num_layers, period=4)
-    return arguments
-
-
-def _exaone_arguments(config: ConfigReader, num_layers: int) -> dict[str, Any]:
-    """Read which layers have a window: beside such layers, those without one do not rotate."""
-    window = config.integer_or_null("sliding_window", 4096)
-    sliding = sliding_layers(config, num_layers)
-    if sliding is None:
-        every = config.integer("sliding_window_pattern", 4)
-        sliding = all_but_last(num_layers, every)
-    config.skip("sliding_window_pattern")  # which `layer_types` says again
-    return {
-        "query_key_norm": "head",
-        "sliding_window": window,
-        "sliding_layers": sliding,
-        "rotary_layers": None if window is None else sliding,
-    }
-
-
-def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
-    is_before = config.norm_placement == "pre"
-    norms = {} if is_before else TRANSFORMERS_NORMS_BEHIND
-    return TRANSFORMERS_NAMES | TRANSFORMERS_EXPERTS | norms
+    arguments = rotary_decoder_arguments(config, context_length=2048, epsilon=1e-5)
+    return arguments | {"attention_bias": config.boolean("attention_bias", False)}
 
 
 def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -155,15 +101,9 @@ FAMILY = Family(
     task=Olmo2CausalLM,
     formats={
         "transformers": transformers_format(
-            {
-                "olmo2": "Olmo2ForCausalLM",
-                "olmo3": "Olmo3ForCausalLM",
-                "olmoe": "OlmoeForCausalLM",
-                "flex_olmo": "FlexOlmoForCausalLM",
-                "exaone4": "Exaone4ForCausalLM",
-            },
+            {"olmo2": "Olmo2ForCausalLM"},
             _transformers_arguments,
-            _transformers_names,
+            TRANSFORMERS_NAMES | TRANSFORMERS_NORMS_BEHIND,
         ),
         "gguf": gguf_format(("olmo2",), _gguf_arguments),
     },

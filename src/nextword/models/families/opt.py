@@ -1,4 +1,4 @@
-"""OPT (https://arxiv.org/abs/2205.01068), and BioGPT (https://arxiv.org/abs/2210.10341)."""
+"""OPT (https://arxiv.org/abs/2205.01068)."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -12,12 +12,7 @@ from nextword.models.formats.decoder_tables import LayerNames
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_layers import LAYER_PATHS
 from nextword.models.formats.keras_names import TRANSFORMER_DECODER_NAMES
-from nextword.models.formats.transformers import (
-    activation,
-    decoder_sizes,
-    transformers_format,
-    ungrouped,
-)
+from nextword.models.formats.transformers import activation, transformers_format
 from nextword.models.shared_arguments import decoder_fields
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
@@ -103,34 +98,7 @@ KERAS_NAMES = TRANSFORMER_DECODER_NAMES | {
 _KERAS_PATHS = {**LAYER_PATHS, "token_embedding": "embeddings/token_embedding"}
 
 
-_BIOGPT_NAMES: LayerNames = {
-    "output_norm": "biogpt.layer_norm",
-    "token_embedding": "biogpt.embed_tokens",
-    "position_embedding": ("biogpt.embed_positions", UnusedRows(2)),
-    **{
-        path: place.replace("model.decoder.", "biogpt.")
-        for path, place in TRANSFORMERS_NAMES.items()
-        if isinstance(place, str) and "{i}" in place
-    },
-}
-
-
-def _biogpt_arguments(config: ConfigReader) -> dict[str, Any]:
-    arguments = ungrouped(config, decoder_sizes(config)) | {
-        "dropout": config.fraction("hidden_dropout_prob", 0.1),
-        "max_sequence_length": config.integer("max_position_embeddings", 1024),
-        "activation": activation(config, "hidden_act", "gelu"),
-        "scale_embedding": config.boolean("scale_embedding", True),
-    }
-    config.expect(tie_word_embeddings=True)
-    # Only training looks at these; and the norms have an epsilon that is not this one.
-    config.skip("activation_dropout", "attention_probs_dropout_prob", "layerdrop", "layer_norm_eps")
-    return arguments
-
-
 def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
-    if checkpoint.architecture == "biogpt":
-        return _biogpt_arguments(config)
     hidden_dim = config.integer("hidden_size")
     arguments = {
         "vocabulary_size": config.integer("vocab_size"),
@@ -151,21 +119,15 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
     return arguments
 
 
-def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
-    if checkpoint.architecture == "biogpt":
-        return _BIOGPT_NAMES
-    return TRANSFORMERS_NAMES
-
-
 FAMILY = Family(
     task=OPTCausalLM,
     formats={
         "transformers": transformers_format(
-            {"opt": "OPTForCausalLM", "biogpt": "BioGptForCausalLM"},
+            {"opt": "OPTForCausalLM"},
             _transformers_arguments,
-            _transformers_names,
+            TRANSFORMERS_NAMES,
             prefix="model.",
-            ignored=(r"lm_head\.weight", r"output_projection\.weight"),
+            ignored=(r"lm_head\.weight",),
         ),
         "keras": keras_format(
             OPTBackbone,
