@@ -17,6 +17,7 @@ from nextword.tokenizers.library_tokenizer import LibraryTokenizer
 from nextword.tokenizers.pre_tokenizers import split_rules
 from nextword.tokenizers.special_tokens import looks_special
 from nextword.tokenizers.spelling import ByteLevelSpelling, Spelling
+from nextword.tokenizers.tekken_files import model_from_tekken
 from nextword.tokenizers.tiktoken_files import model_from_tiktoken
 from nextword.tokenizers.tokenizer_config import TokenizerConfig
 from nextword.tokenizers.tokenizer_files import (
@@ -27,13 +28,20 @@ from nextword.tokenizers.tokenizer_files import (
 
 _END_OF_TEXT = "<|endoftext|>"
 _VOCABULARY, _MERGES = "vocabulary.json", "merges.txt"
+_TEKKEN_ROLES = {
+    "bos_token": "<s>",
+    "eos_token": "</s>",
+    "unk_token": "<unk>",
+    "pad_token": "<pad>",
+}
 
 
 class BytePairTokenizer(LibraryTokenizer):
     """A tokenizer that joins the pairs of symbols that its merges list.
 
     A checkpoint's tokenizer is made with `from_gguf`, `from_tokenizer_json`,
-    `from_vocabulary_and_merges`, `from_tiktoken` or `from_assets`; the constructor is KerasHub's.
+    `from_vocabulary_and_merges`, `from_tiktoken`, `from_tekken` or `from_assets`; the constructor
+    is KerasHub's.
 
     Args:
         vocabulary: token -> id, or the path of a JSON file with it.
@@ -217,6 +225,30 @@ class BytePairTokenizer(LibraryTokenizer):
         if config.add_start_token is None:
             config = replace(config, add_start_token=rules.add_start_token)
         return cls._configured(model, config, None, name)
+
+    @classmethod
+    def from_tekken(
+        cls, path: str | Path, config: TokenizerConfig | None = None, *, name: str | None = None
+    ) -> Self:
+        """Return the tokenizer of Mistral's tekken.json.
+
+        Args:
+            path: the file, at most 64 MiB. It lists its special tokens; those of 2024 do not, and
+                are refused.
+            config: what the files beside it say.
+            name: whose tokenizer it is, for messages. Defaults to the path.
+
+        Raises:
+            PresetError: a file is damaged.
+        """
+        config = config or TokenizerConfig()
+        name = name or str(path)
+        model = model_from_tekken(Path(path), name)
+        special = {token.content: token for token in model.added_tokens.values()}
+        roles = {role: special[token] for role, token in _TEKKEN_ROLES.items() if token in special}
+        starts = config.add_start_token is not False
+        config = replace(config, role_tokens=roles | dict(config.role_tokens))
+        return cls._configured(model, replace(config, add_start_token=starts), None, name)
 
 
 def _special_tokens(

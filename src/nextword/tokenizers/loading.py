@@ -18,6 +18,7 @@ from nextword.tokenizers.word_piece import WordPieceTokenizer
 _VOCABULARY, _MERGES = "vocab.json", "merges.txt"
 _WORDS = "vocab.txt"
 _SENTENCE_PIECE = (TOKENIZER_MODEL, "spiece.model", "sentencepiece.bpe.model")
+_TEKKEN = "tekken.json"
 _TIKTOKEN = ("tiktoken.model", "qwen.tiktoken")
 
 
@@ -27,8 +28,8 @@ def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
     Args:
         checkpoint: an open checkpoint. A GGUF file has its tokenizer inside; beside a transformers
             checkpoint there is a tokenizer.json, a vocab.json and a merges.txt, a
-            tokenizer.model (of SentencePiece or tiktoken), a file in tiktoken's format, or a
-            vocab.txt.
+            tokenizer.model (of SentencePiece or tiktoken), a tekken.json, a file in tiktoken's
+            format, or a vocab.txt.
 
     Returns:
         The tokenizer.
@@ -67,6 +68,10 @@ def _from_files(source: PresetSource, generation_config: Any, name: str) -> Toke
     if words is not None:
         config = read_tokenizer_config(source, generation_config)
         return WordPieceTokenizer.from_vocabulary(words, config, name=name)
+    tekken = source.find(_TEKKEN)
+    if tekken is not None:
+        config = read_tokenizer_config(source, generation_config)
+        return BytePairTokenizer.from_tekken(tekken, config, name=name)
     # A hub's files cannot be listed, those in a directory can.
     listed = (file for file in source.filenames() or () if file.endswith(".tiktoken"))
     for filename in (*_TIKTOKEN, *listed):
@@ -76,6 +81,6 @@ def _from_files(source: PresetSource, generation_config: Any, name: str) -> Toke
             return BytePairTokenizer.from_tiktoken(ranks, config, name=name)
     raise PresetError(
         f"Preset {name!r} has no tokenizer: neither {TOKENIZER_JSON!r} nor {_VOCABULARY!r} with "
-        f"{_MERGES!r} nor {_SENTENCE_PIECE[0]!r} nor {_WORDS!r} nor a file in tiktoken's format is "
-        "there."
+        f"{_MERGES!r} nor {_SENTENCE_PIECE[0]!r} nor {_WORDS!r} nor {_TEKKEN!r} nor a file in "
+        "tiktoken's format is there."
     )

@@ -10,6 +10,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from tokenizers import AddedToken
+from tokenizers.normalizers import Normalizer
+from tokenizers.pre_tokenizers import PreTokenizer
+
 from nextword.errors import PresetError
 from nextword.presets.file_checks import cannot_read, check_file, not_valid
 from nextword.tokenizers.library_models import BytePairModel
@@ -21,7 +25,8 @@ _LINE = re.compile(rb"([A-Za-z0-9+/]+={0,2}) ([0-9]{1,9})\r?")
 # The largest files there are have a quarter of the bytes and of the merges; the longest tokens,
 # runs of spaces, a quarter of the length. A token may be cut in two at each of its bytes.
 _MAX_BYTES = 16 * 2**20
-_MAX_TOKEN = 512
+MAX_TOKEN = 512
+"""The most bytes that a token may have."""
 _MAX_MERGES = 1 << 21
 
 
@@ -37,7 +42,7 @@ def is_tiktoken_file(path: Path) -> bool:
     check_file(path)
     try:
         with path.open("rb") as file:
-            line = file.readline(2 * _MAX_TOKEN)
+            line = file.readline(2 * MAX_TOKEN)
     except OSError as error:
         raise cannot_read(path, error) from error
     return _LINE.fullmatch(line.rstrip(b"\n")) is not None
@@ -55,19 +60,44 @@ def model_from_tiktoken(path: Path, rules: SplitRules, name: str) -> BytePairMod
         PresetError: it cannot be read, a line is not as it should be, a token or rank comes twice,
             a token is too long, or a byte is no token.
     """
-    ranks = _read_ranks(path)
+    return model_from_ranks(
+        _read_ranks(path), name, pre_tokenizer=rules.pre_tokenizer(), normalizer=rules.normalizer()
+    )
+
+
+def model_from_ranks(
+    ranks: Mapping[bytes, int],
+    name: str,
+    *,
+    pre_tokenizer: PreTokenizer | None,
+    normalizer: Normalizer | None = None,
+    added_tokens: Mapping[int, AddedToken] | None = None,
+) -> BytePairModel:
+    """Return the byte-level model in which what has the lowest rank is joined first.
+
+    Args:
+        ranks: token -> rank.
+        name: whose tokenizer it is, for messages.
+        pre_tokenizer: splits text into words.
+        normalizer: changes text before that.
+        added_tokens: those of the first ids, by id; a token's id is its rank behind them.
+
+    Raises:
+        PresetError: a byte is no token, or there are too many ways to join.
+    """
+    added_tokens = added_tokens or {}
     spelled = byte_level_alphabet()
     for byte in range(256):
         if bytes([byte]) not in ranks:
             raise PresetError(f"The vocabulary of {name!r} must have a token for every byte.")
     spelling = {token: "".join(map(spelled.__getitem__, token)) for token in ranks}
     return BytePairModel(
-        vocabulary={spelling[token]: rank for token, rank in ranks.items()},
+        vocabulary={spelling[token]: rank + len(added_tokens) for token, rank in ranks.items()},
         merges=[(spelling[left], spelling[right]) for left, right in _merges(ranks, name)],
-        added_tokens={},
+        added_tokens=added_tokens,
         spelling=ByteLevelSpelling(),
-        normalizer=rules.normalizer(),
-        pre_tokenizer=rules.pre_tokenizer(),
+        normalizer=normalizer,
+        pre_tokenizer=pre_tokenizer,
         # tiktoken looks a whole word up before it joins anything.
         options={"ignore_merges": True},
     )
@@ -90,7 +120,7 @@ def _read_ranks(path: Path) -> dict[bytes, int]:
             token = base64.b64decode(match[1], validate=True)
         except binascii.Error:
             raise not_valid(path, _EXPECTED, f"line {number} is not base64") from None
-        if not 0 < len(token) <= _MAX_TOKEN:
+        if not 0 < len(token) <= MAX_TOKEN:
             raise not_valid(
                 path, _EXPECTED, f"line {number} has a token of {len(token)} bytes, not 1 to 512"
             )
