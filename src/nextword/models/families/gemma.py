@@ -13,13 +13,8 @@ from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family
 from nextword.models.formats.decoder_tables import LayerNames
 from nextword.models.formats.gguf import gguf_arguments, gguf_format, shifted_names
-from nextword.models.formats.keras import KerasClasses, keras_format
-from nextword.models.formats.keras_blocks import (
-    BLOCK_EINSUM,
-    BLOCK_PATHS,
-    block_layouts,
-    block_names,
-)
+from nextword.models.formats.keras import KerasClasses
+from nextword.models.formats.keras_blocks import block_format
 from nextword.models.formats.rotary import rotary_section
 from nextword.models.formats.transformers import (
     TRANSFORMERS_NAMES,
@@ -105,8 +100,6 @@ class GemmaCausalLM(CausalLM):
     compile = compile_greedily
 
 
-_KERAS_BLOCK = "gemma_decoder_block"
-
 # What tells Gemma 2 from Gemma.
 GEMMA2 = {
     "use_post_ffw_norm": True,
@@ -186,13 +179,10 @@ FAMILY = Family(
             _transformers_names,
         ),
         "gguf": gguf_format(("gemma", "gemma2"), _gguf_arguments, shifted_names),
-        "keras": keras_format(
+        "keras": block_format(
             GemmaBackbone,
-            block_names(_KERAS_BLOCK),
+            "gemma_decoder_block",
             KerasClasses(prefix="Gemma", module="gemma", tokenizer_cls=GemmaTokenizer),
-            laid_out=lambda config: block_layouts(config, _KERAS_BLOCK),
-            paths=BLOCK_PATHS,
-            einsum=BLOCK_EINSUM,
             unheeded=("query_head_dim_normalize", "layer_norm_epsilon"),
         ),
     },

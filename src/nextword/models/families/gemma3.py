@@ -15,13 +15,8 @@ from nextword.models.formats.gguf import (
     gguf_sliding_layers,
     shifted_names,
 )
-from nextword.models.formats.keras import KerasClasses, keras_format
-from nextword.models.formats.keras_blocks import (
-    BLOCK_EINSUM,
-    BLOCK_PATHS,
-    block_layouts,
-    block_names,
-)
+from nextword.models.formats.keras import KerasClasses
+from nextword.models.formats.keras_blocks import block_format
 from nextword.models.formats.rotary import rotary_arguments_by_layer
 from nextword.models.formats.transformers import (
     TRANSFORMERS_NAMES,
@@ -239,9 +234,6 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
     return arguments
 
 
-_KERAS_BLOCK = "gemma3_decoder_block"
-
-
 def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
     arguments = gguf_rotary_arguments(config, checkpoint)
     del arguments["tie_word_embeddings"]
@@ -270,13 +262,10 @@ FAMILY = Family(
             TRANSFORMERS_NAMES | TRANSFORMERS_NORMS_BEHIND,
         ),
         "gguf": gguf_format(("gemma3",), _gguf_arguments, shifted_names),
-        "keras": keras_format(
+        "keras": block_format(
             Gemma3Backbone,
-            block_names(_KERAS_BLOCK),
+            "gemma3_decoder_block",
             KerasClasses(prefix="Gemma3", module="gemma3", tokenizer_cls=Gemma3Tokenizer),
-            laid_out=lambda config: block_layouts(config, _KERAS_BLOCK),
-            paths=BLOCK_PATHS,
-            einsum=BLOCK_EINSUM,
             unheeded=("query_head_dim_normalize", "layer_norm_epsilon"),
         ),
     },

@@ -1,11 +1,16 @@
 """What KerasHub calls the layers of its decoder blocks, whose projections are all einsums."""
 
+from collections.abc import Iterable
+
 from nextword.layers import DecoderConfig
+from nextword.models.backbone import Backbone
 from nextword.models.formats.decoder_tables import LayerNames
+from nextword.models.formats.keras import KerasClasses, KerasFormat, keras_format
 from nextword.presets.weight_layouts import SplitHeads, SwappedAxes
 
 _BLOCK = "decoder_block_{i}"
-BLOCK_PATHS = {
+# What KerasHub calls the layers, see `LAYER_PATHS`.
+_PATHS = {
     "token_embedding": "token_embedding",
     "self_attention/query": f"{_BLOCK}/attention/query",
     "self_attention/key": f"{_BLOCK}/attention/key",
@@ -15,9 +20,30 @@ BLOCK_PATHS = {
     "feed_forward/intermediate": f"{_BLOCK}/ffw_gating_2",
     "feed_forward/feed_forward_output": f"{_BLOCK}/ffw_linear",
 }
-"""What KerasHub calls the layers, see `LAYER_PATHS`."""
-BLOCK_EINSUM = tuple(path for path in BLOCK_PATHS if path.startswith("feed_forward/"))
-"""Those without heads."""
+# Those without heads.
+_EINSUM = tuple(path for path in _PATHS if path.startswith("feed_forward/"))
+
+
+def block_format(
+    backbone_cls: type[Backbone], block: str, *classes: KerasClasses, unheeded: Iterable[str] = ()
+) -> KerasFormat:
+    """Return how a family that is made of these blocks is stored in presets of KerasHub.
+
+    Args:
+        backbone_cls: see `keras_format`.
+        block: see `block_names`.
+        *classes: see `keras_format`.
+        unheeded: see `keras_format`.
+    """
+    return keras_format(
+        backbone_cls,
+        block_names(block),
+        *classes,
+        laid_out=lambda config: block_layouts(config, block),
+        paths=_PATHS,
+        einsum=_EINSUM,
+        unheeded=unheeded,
+    )
 
 
 def block_names(block: str) -> dict[str, str]:
