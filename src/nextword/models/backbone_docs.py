@@ -64,6 +64,7 @@ _EXAMPLE_VALUES = {
     "hidden_dim": 32,
     "intermediate_dim": 64,
     "moe_intermediate_dim": 16,
+    "shared_expert_intermediate_dim": 16,
     "head_dim": 8,
     "num_experts": 4,
     "top_k": 2,

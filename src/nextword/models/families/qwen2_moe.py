@@ -40,17 +40,6 @@ class QwenMoeBackbone(Backbone):
         intermediate_dim: width inside the feed-forward network of layers without experts.
         shared_expert_intermediate_dim: width inside the shared expert.
         attention_bias: whether the query, key and value projections have biases.
-
-    Example:
-    ```python
-    backbone = QwenMoeBackbone(
-        vocabulary_size=100, num_layers=2, num_query_heads=4, num_key_value_heads=2, hidden_dim=32,
-        intermediate_dim=64, moe_intermediate_dim=16, shared_expert_intermediate_dim=32,
-        num_experts=8,
-    )
-    token_ids = np.array([[1, 2, 3]])
-    hidden_states = backbone({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)})
-    ```
     """
 
     @staticmethod
