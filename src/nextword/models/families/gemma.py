@@ -1,7 +1,4 @@
-"""Gemma (https://arxiv.org/abs/2403.08295), Gemma 2 (https://arxiv.org/abs/2408.00118), VaultGemma.
-
-VaultGemma (https://arxiv.org/abs/2510.15001) is Gemma 2 without norms behind its branches.
-"""
+"""Gemma (https://arxiv.org/abs/2403.08295), and what its relatives have of it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -11,18 +8,11 @@ from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
 from nextword.models.family import Family
-from nextword.models.formats.decoder_tables import LayerNames
 from nextword.models.formats.gguf import gguf_arguments, gguf_format, shifted_names
 from nextword.models.formats.keras import KerasClasses
 from nextword.models.formats.keras_blocks import block_format
 from nextword.models.formats.rotary import rotary_section
-from nextword.models.formats.transformers import (
-    TRANSFORMERS_NAMES,
-    TRANSFORMERS_NORMS_BEHIND,
-    decoder_sizes,
-    sliding_layers,
-    transformers_format,
-)
+from nextword.models.formats.transformers import decoder_sizes, sliding_layers, transformers_format
 from nextword.models.greedy import compile_greedily
 from nextword.models.shared_arguments import all_but_last, decoder_fields
 from nextword.presets.checkpoint import Checkpoint
@@ -100,15 +90,12 @@ class GemmaCausalLM(CausalLM):
     compile = compile_greedily
 
 
-# What tells Gemma 2 from Gemma.
-GEMMA2 = {
-    "use_post_ffw_norm": True,
-    "use_post_attention_norm": True,
-    "use_sliding_window_attention": True,
-}
+def gemma_arguments(config: ConfigReader) -> dict[str, Any]:
+    """Read what the models of this graph share.
 
-
-def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
+    Args:
+        config: the model's configuration.
+    """
     sizes = decoder_sizes(config)
     arguments = sizes | {
         "intermediate_dim": 2 * sizes["intermediate_dim"],
@@ -124,45 +111,35 @@ def _transformers_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dic
     config.skip("cache_implementation")
     rope, _, arguments["rope_max_wavelength"] = rotary_section(config, ())
     rope.check_all_read()
-    if checkpoint.architecture != "gemma":
-        arguments |= _gemma2_arguments(config, sizes["num_layers"])
-    if checkpoint.architecture == "vaultgemma":
-        arguments |= {"use_post_ffw_norm": False, "use_post_attention_norm": False}
     return arguments
 
 
-def _gemma2_arguments(config: ConfigReader, num_layers: int) -> dict[str, Any]:
-    """Read what Gemma 2 has and Gemma has not."""
+def capped_arguments(config: ConfigReader) -> dict[str, Any]:
+    """Read what the models share whose logits have caps, and some of whose layers a window.
+
+    Args:
+        config: the model's configuration.
+    """
+    arguments = gemma_arguments(config)
     window = config.integer("sliding_window", 4096)
     config.expect(sliding_window_size=window)
-    return GEMMA2 | {
+    return arguments | {
         "attention_logit_soft_cap": config.number_or_null("attn_logit_softcapping", 50.0),
         "final_logit_soft_cap": config.number_or_null("final_logit_softcapping", 30.0),
+        "use_sliding_window_attention": True,
         "sliding_window_size": window,
-        "sliding_layers": sliding_layers(config, num_layers),
+        "sliding_layers": sliding_layers(config, arguments["num_layers"]),
         "query_pre_attention_scalar": config.number("query_pre_attn_scalar", 256.0),
     }
 
 
-def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerNames:
-    norms = TRANSFORMERS_NORMS_BEHIND if checkpoint.architecture != "gemma" else {}
-    return TRANSFORMERS_NAMES | norms
-
-
-def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
+def gemma_gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Read what GGUF files of the models of this graph share; see `ArgumentsReader`."""
     config.choice("rope.scaling.type", ["none"], "none")
     arguments = gguf_arguments(config, checkpoint)
     arguments["intermediate_dim"] *= 2
     del arguments["tie_word_embeddings"]
     config.choice("rope.dimension_count", [arguments["head_dim"]], arguments["head_dim"])
-    if checkpoint.architecture == "gemma2":
-        arguments |= GEMMA2 | {
-            "attention_logit_soft_cap": config.number("attn_logit_softcapping", 50.0),
-            "final_logit_soft_cap": config.number("final_logit_softcapping", 30.0),
-            "sliding_window_size": config.integer("attention.sliding_window", 4096),
-            # Not stored: of the Gemma 2 models the one with 46 layers differs.
-            "query_head_dim_normalize": arguments["num_layers"] != 46,
-        }
     return arguments
 
 
@@ -170,15 +147,9 @@ FAMILY = Family(
     task=GemmaCausalLM,
     formats={
         "transformers": transformers_format(
-            {
-                "gemma": "GemmaForCausalLM",
-                "gemma2": "Gemma2ForCausalLM",
-                "vaultgemma": "VaultGemmaForCausalLM",
-            },
-            _transformers_arguments,
-            _transformers_names,
+            {"gemma": "GemmaForCausalLM"}, lambda config, _: gemma_arguments(config)
         ),
-        "gguf": gguf_format(("gemma", "gemma2"), _gguf_arguments, shifted_names),
+        "gguf": gguf_format(("gemma",), gemma_gguf_arguments, shifted_names),
         "keras": block_format(
             GemmaBackbone,
             "gemma_decoder_block",
