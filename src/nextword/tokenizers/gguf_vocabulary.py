@@ -17,8 +17,11 @@ from nextword.tokenizers.sentence_piece_proto import (
 from nextword.tokenizers.spelling import ByteLevelSpelling
 from nextword.tokenizers.tokenizer_config import TokenizerConfig
 
-# How `tokenizer.ggml.model` calls a SentencePiece vocabulary.
+# How `tokenizer.ggml.model` calls a SentencePiece vocabulary, and a WordPiece vocabulary.
 SENTENCE_PIECE_KIND = "llama"
+WORD_PIECE_KIND = "bert"
+
+_WORD_BEGINS = "\u2581"
 
 _MAX_SCORE = 1e38  # of a 32-bit number
 
@@ -230,6 +233,46 @@ class GGUFSentencePieces(_GGUFTokenizer):
             add_start_token=self._flag("add_bos_token", True),
             chat_template=self.chat_template(),
         )
+
+
+class GGUFWordPieces(_GGUFTokenizer):
+    """A WordPiece vocabulary in a GGUF file, which marks the tokens that begin a word.
+
+    Args:
+        data: the keys that begin with `tokenizer.`, and their values.
+        name: whose tokenizer it is, for messages.
+
+    Raises:
+        PresetError: the vocabulary is of another kind, or has no tokens.
+    """
+
+    def __init__(self, data: Mapping[str, Any], name: str) -> None:
+        kind = data.get("tokenizer.ggml.model")
+        if kind != WORD_PIECE_KIND:
+            raise PresetError(
+                f"The tokenizer of {name!r} must be of the kind {WORD_PIECE_KIND!r} (WordPiece). "
+                f"Received: 'tokenizer.ggml.model' is {kind!r:.80}."
+            )
+        super().__init__(data, name)
+        self._tokens = list(map(_word_piece, self._tokens))
+
+    def tokens(self) -> list[str]:
+        """Return the tokens, those that go on with a word marked by "##"."""
+        return self._tokens
+
+    def config(self) -> TokenizerConfig:
+        """Return everything but the vocabulary; letters are made small, as llama.cpp does."""
+        return TokenizerConfig(
+            role_tokens={role: _special_token(token) for role, token in self.roles().items()},
+            end_token_ids=tuple(self.declared_end_token_ids()),
+            chat_template=self.chat_template(),
+        )
+
+
+def _word_piece(token: str) -> str:
+    if token.startswith("[") and token.endswith("]"):
+        return token
+    return token[1:] if token.startswith(_WORD_BEGINS) else f"##{token}"
 
 
 def _special_token(token: str) -> AddedToken:

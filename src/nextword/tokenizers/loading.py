@@ -7,7 +7,7 @@ from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.sources import PresetSource
 from nextword.tokenizers.assets import TOKENIZER_JSON, TOKENIZER_MODEL
 from nextword.tokenizers.byte_pair import BytePairTokenizer
-from nextword.tokenizers.gguf_vocabulary import SENTENCE_PIECE_KIND
+from nextword.tokenizers.gguf_vocabulary import SENTENCE_PIECE_KIND, WORD_PIECE_KIND
 from nextword.tokenizers.library_tokenizer import LibraryTokenizer
 from nextword.tokenizers.sentence_piece import SentencePieceTokenizer
 from nextword.tokenizers.tiktoken_files import is_tiktoken_file
@@ -40,9 +40,12 @@ def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
     if checkpoint.format == "gguf":
         gguf: Any = checkpoint
         data = gguf.tokenizer_data
-        is_sentence_piece = data.get("tokenizer.ggml.model") == SENTENCE_PIECE_KIND
-        kind = SentencePieceTokenizer if is_sentence_piece else BytePairTokenizer
-        return kind.from_gguf(data, name=checkpoint.name)
+        kind = data.get("tokenizer.ggml.model")
+        if kind == SENTENCE_PIECE_KIND:
+            return SentencePieceTokenizer.from_gguf(data, name=checkpoint.name)
+        if kind == WORD_PIECE_KIND:
+            return WordPieceTokenizer.from_gguf(data, name=checkpoint.name)
+        return BytePairTokenizer.from_gguf(data, name=checkpoint.name)
     transformers: Any = checkpoint
     return _from_files(transformers.source, transformers.generation_config, checkpoint.name)
 

@@ -10,6 +10,7 @@ from tokenizers.normalizers import BertNormalizer
 
 from nextword.errors import PresetError
 from nextword.tokenizers.assets import write_text
+from nextword.tokenizers.gguf_vocabulary import GGUFWordPieces
 from nextword.tokenizers.library_engine import LibraryModel
 from nextword.tokenizers.library_models import WordPieceModel
 from nextword.tokenizers.library_tokenizer import LibraryTokenizer
@@ -34,8 +35,8 @@ _USUAL_ROLES = {
 class WordPieceTokenizer(LibraryTokenizer):
     """A tokenizer that splits text into words, and words into the longest tokens there are.
 
-    A checkpoint's tokenizer is made with `from_tokenizer_json`, `from_vocabulary` or
-    `from_assets`; the constructor is KerasHub's.
+    A checkpoint's tokenizer is made with `from_tokenizer_json`, `from_vocabulary`,
+    `from_gguf` or `from_assets`; the constructor is KerasHub's.
 
     Args:
         vocabulary: the tokens in the order of their ids, or the path of a text file with one a
@@ -154,6 +155,20 @@ class WordPieceTokenizer(LibraryTokenizer):
     @classmethod
     def _from_vocabulary_files(cls, arguments: dict[str, Any], directory: Path) -> Self:
         return cls(directory / _VOCABULARY, **arguments)
+
+    @classmethod
+    def from_gguf(cls, tokenizer_data: Mapping[str, Any], *, name: str = "GGUF file") -> Self:
+        """Return the tokenizer that a GGUF file holds.
+
+        Args:
+            tokenizer_data: the keys of the file that begin with `tokenizer.`, and their values.
+            name: whose tokenizer it is, for messages.
+
+        Raises:
+            PresetError: it is of another kind, or damaged.
+        """
+        pieces = GGUFWordPieces(tokenizer_data, name)
+        return cls.from_vocabulary(pieces.tokens(), pieces.config(), name=name)
 
     @classmethod
     def from_vocabulary(

@@ -6,19 +6,26 @@ from typing import Any, ClassVar, Literal
 
 from nextword.layers import DecoderConfig
 from nextword.models.backbone import Backbone
-from nextword.models.family import Family
+from nextword.models.family import Family, StoredHead
 from nextword.models.formats.decoder_tables import LayerNames
+from nextword.models.formats.gguf import (
+    GGUF_NAMES,
+    gguf_format,
+    has_tensor,
+    layer_norm_arguments,
+)
 from nextword.models.formats.keras import KerasClasses, keras_format
 from nextword.models.formats.keras_layers import layer_paths
 from nextword.models.formats.keras_names import attention_names, feed_forward_names
 from nextword.models.formats.transformers import activation, transformers_format
 from nextword.models.formats.transformers_head import ClassifierHead
 from nextword.models.shared_arguments import decoder_fields
+from nextword.models.task import Task
 from nextword.models.text_classifier import TextClassifier
 from nextword.models.text_classifier_preprocessor import TextClassifierPreprocessor
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.config_reader import ConfigReader
-from nextword.presets.weight_table import Stored
+from nextword.presets.weight_table import CheckpointWeights, Stored, linear
 from nextword.tokenizers import WordPieceTokenizer
 
 
@@ -31,6 +38,8 @@ class BertBackbone(Backbone):
     Args:
         max_sequence_length: number of learned positions.
         num_segments: number of parts that a text can have.
+        pooler: whether there is a `pooled_output`. Without it the backbone returns
+            `sequence_output` alone, no dict, and makes no classifier.
 
     Example:
     ```python
@@ -60,6 +69,7 @@ class BertBackbone(Backbone):
         *,
         activation: Literal["gelu_tanh", "gelu", "relu", "silu"] = "gelu_tanh",
         layer_norm_epsilon: float = 1e-12,
+        pooler: bool = True,
     ) -> DecoderConfig:
         return DecoderConfig(
             **decoder_fields(locals()),
@@ -73,7 +83,6 @@ class BertBackbone(Backbone):
             feed_forward_bias=True,
             feed_forward_gate=False,
             tie_word_embeddings=True,
-            pooler=True,
         )
 
 
@@ -181,6 +190,42 @@ def _transformers_names(checkpoint: Checkpoint, config: DecoderConfig) -> LayerN
     return {**others, **scales, **biases}
 
 
+_GGUF_NAMES = {
+    **{path: name for path, name in GGUF_NAMES.items() if not path.endswith("_norm")},
+    "embedding_norm": "token_embd_norm",
+    "segment_embedding": "token_types",
+    "self_attention_norm": "blk.{i}.attn_output_norm",
+    "feed_forward_norm": "blk.{i}.layer_output_norm",
+    "pooled_dense": "cls",
+}
+_GGUF_HEAD = linear("logits", "cls.output", bias=True)
+
+
+def _gguf_arguments(config: ConfigReader, checkpoint: Checkpoint) -> dict[str, Any]:
+    config.choice("attention.causal", [False])
+    # How llama.cpp makes one vector of a text, and what it calls the classes.
+    config.skip("pooling_type", "classifier.output_labels")
+    return layer_norm_arguments(config, checkpoint) | {
+        "max_sequence_length": config.integer("context_length"),
+        "num_segments": checkpoint.shape("token_types.weight")[0],
+        # That of the models that are converted; llama.cpp comes close to it, with tanh.
+        "activation": "gelu",
+        "pooler": has_tensor(checkpoint, "cls.weight"),
+    }
+
+
+def _gguf_head(checkpoint: Checkpoint, task: type[Task]) -> StoredHead | None:
+    """Return the head of a classifier, None for a model without one."""
+    if not has_tensor(checkpoint, "cls.output.weight"):
+        return None
+    return StoredHead(
+        arguments={"num_classes": checkpoint.shape("cls.output.weight")[0]},
+        weights=lambda: CheckpointWeights(
+            checkpoint, _GGUF_HEAD, ignored=(r"(?!cls\.output\.).*",)
+        ),
+    )
+
+
 FAMILY = Family(
     task=BertTextClassifier,
     formats={
@@ -197,6 +242,13 @@ FAMILY = Family(
                 r"(classifier|qa_outputs)\.(weight|bias)",
             ),
             head=ClassifierHead(class_name="BertForSequenceClassification", prefix="bert."),
+        ),
+        "gguf": gguf_format(
+            ("bert",),
+            _gguf_arguments,
+            _GGUF_NAMES,
+            ignored=(r"cls\.output\..*",),
+            head=_gguf_head,
         ),
         "keras": keras_format(
             BertBackbone,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nextword.layers import DecoderConfig
-from nextword.models.family import ArgumentsReader, StoredFormat
+from nextword.models.family import ArgumentsReader, HeadReader, StoredFormat
 from nextword.models.formats.decoder_tables import (
     LayerNames,
     NamesReader,
@@ -57,6 +57,7 @@ def gguf_format(
     holds: Callable[[Checkpoint], bool] = lambda _: True,
     divides_logits: bool = False,
     ignored: tuple[str, ...] = (),
+    head: HeadReader = lambda *_: None,
 ) -> StoredFormat:
     """Return how a family is stored in GGUF files.
 
@@ -67,6 +68,7 @@ def gguf_format(
         holds: see `StoredFormat`.
         divides_logits: see `StoredFormat`.
         ignored: see `StoredFormat`.
+        head: see `StoredFormat`.
     """
     return StoredFormat(
         architectures=architectures,
@@ -76,6 +78,7 @@ def gguf_format(
         holds=holds,
         divides_logits=divides_logits,
         ignored=ignored,
+        head=head,
     )
 
 
