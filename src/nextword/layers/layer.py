@@ -65,13 +65,19 @@ class Layer(keras.layers.Layer):
         **kwargs: Any,
     ) -> keras.Variable:
         source = _weight_source.get()
-        if source is not None:
-            path = f"{self.path}/{name}"
+        if source is None:
+            return super().add_weight(shape=shape, initializer=initializer, name=name, **kwargs)
+        path = f"{self.path}/{name}"
+        if keras.distribution.distribution() is not None:
+            # Keras would trace an initializer, and make the value a constant of a program.
+            variable = super().add_weight(shape=shape, initializer="zeros", name=name, **kwargs)
+            variable.assign(source(path, variable.shape, variable.dtype))
+            return variable
 
-            def initializer(shape: tuple[int, ...], dtype: str) -> Any:
-                return _given(source(path, shape, dtype))
+        def given(shape: tuple[int, ...], dtype: str) -> Any:
+            return _given(source(path, shape, dtype))
 
-        return super().add_weight(shape=shape, initializer=initializer, name=name, **kwargs)
+        return super().add_weight(shape=shape, initializer=given, name=name, **kwargs)
 
     @contextlib.contextmanager
     def unlocked(self) -> Iterator[None]:

@@ -17,9 +17,12 @@ _PACKED, _STEP = "nextword_packed_linear", "nextword_decode_step"
 
 @functools.cache
 def is_available() -> bool:
-    """Return whether JAX computes where the kernels do, and has been told of them."""
+    """Return whether JAX computes where the kernels do, and has been told of them.
+
+    It must be one device: what is spread over several, a call of ours would gather again.
+    """
     library = load_library()
-    if library is None or jax.default_backend() != "cpu":
+    if library is None or jax.default_backend() != "cpu" or jax.device_count() > 1:
         return False
     for name in (_FLOAT, _INT8, _PACKED, _STEP):
         handler = jax.ffi.pycapsule(getattr(library, name))
