@@ -486,6 +486,22 @@ CASES = [
             partial_rotary_factor=0.5,
         ),
     ),
+    Case("nemotron", _layer_norm(transformers.NemotronConfig)),
+    Case(
+        "nemotron-biases-wide-heads",
+        _layer_norm(
+            transformers.NemotronConfig,
+            attention_bias=True,
+            mlp_bias=True,
+            head_dim=16,
+            norm_eps=1e-4,
+            rope_parameters={
+                "rope_type": "default",
+                "rope_theta": 500.0,
+                "partial_rotary_factor": 0.25,
+            },
+        ),
+    ),
     Case("starcoder2", _layer_norm(transformers.Starcoder2Config, sliding_window=12)),
     Case(
         "starcoder2-no-biases-untied",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nextword.layers import DecoderConfig
+from nextword.layers import Activation, DecoderConfig
 from nextword.models.backbone import Backbone
 from nextword.models.causal_lm import CausalLM
 from nextword.models.causal_lm_preprocessor import CausalLMPreprocessor
@@ -25,8 +25,11 @@ class StableLMBackbone(Backbone):
 
     Args:
         query_key_value_bias: whether the query, key and value projections have biases.
+        attention_output_bias: whether the attention's output has a bias.
         use_query_key_norm: whether the query and key of each head are normalized, each head with a
             scale of its own.
+        use_norm_offset: whether 1 is added to the stored scale of every norm.
+        feed_forward_gate: whether the activation gates a second projection.
     """
 
     @staticmethod
@@ -47,11 +50,18 @@ class StableLMBackbone(Backbone):
         parallel_residual: bool = False,
         tie_word_embeddings: bool = False,
         dropout: float = 0.0,
+        activation: Activation = "silu",
+        use_norm_offset: bool = False,
+        attention_output_bias: bool = False,
+        feed_forward_bias: bool = False,
+        feed_forward_gate: bool = True,
+        head_dim: int | None = None,
         context_length: int | None = None,
     ) -> DecoderConfig:
         return DecoderConfig(
             **decoder_fields(locals()),
             norm="layer",
+            norm_offset=1.0 if use_norm_offset else 0.0,
             query_key_norm="each_head" if use_query_key_norm else None,
             shared_norm=parallel_residual,
         )

@@ -50,7 +50,7 @@ def decoder_settings(config: DecoderConfig) -> dict[str, Any]:
         **_spelled(config.tie_word_embeddings, "tie_word_embeddings"),
         **_spelled(config.head_bias, "lm_head_bias"),
         **_spelled(config.norm_epsilon, "rms_norm_eps", "layer_norm_eps"),
-        **_spelled(config.norm_epsilon, "layer_norm_epsilon", "norm_epsilon"),
+        **_spelled(config.norm_epsilon, "layer_norm_epsilon", "norm_epsilon", "norm_eps"),
         **_spelled(config.feed_forward_bias, "mlp_bias", "use_bias", "enable_bias", "bias"),
         **_spelled(activation, "hidden_act", "hidden_activation", "activation"),
         "activation_function": _GPT2_ACTIVATIONS.get(config.activation),
