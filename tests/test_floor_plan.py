@@ -1,6 +1,7 @@
 """The floor plan holds: rooms import only downwards, and only models/families knows a family."""
 
 import ast
+import statistics
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,12 @@ def test_a_family_imports_no_other_but_a_relative_the_one_it_is_a_relative_of(pa
     is_relative = "FAMILY = Relative(" in path.read_text(encoding="utf-8")
     assert len(others) == is_relative
     assert not any(imported_families(path.with_stem(other)) for other in others)
+
+
+def test_half_of_the_families_are_shorter_than_150_lines():
+    folder = SOURCE.joinpath(*FAMILY_ROOM)
+    lengths = [len((folder / f"{name}.py").read_text("utf-8").splitlines()) for name in FAMILIES]
+    assert statistics.median(lengths) < 150
 
 
 @pytest.mark.parametrize(
