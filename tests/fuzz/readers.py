@@ -6,6 +6,7 @@ A reader passes if what it is given either works or raises `PresetError`, and no
 import contextlib
 import json
 import shutil
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -238,6 +239,31 @@ def _write_tiktoken(root: Path) -> list[Path]:
     return [root / "a", root / "b"]
 
 
+def _write_tekken(root: Path) -> list[Path]:
+    tokens = [*(bytes([byte]) for byte in range(256)), b"th", b"the", b" the", b"\xe4\xbd", b"  "]
+    special = ("<unk>", "<s>", "</s>", "[INST]")
+    content = {
+        "config": {
+            "pattern": r"\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+",
+            "default_vocab_size": 8 + len(tokens),
+            "default_num_special_tokens": 8,
+            "num_vocab_tokens": len(tokens),
+            "version": "v7",
+        },
+        "vocab": [
+            {"rank": rank, "token_bytes": b64encode(token).decode(), "token_str": str(token)}
+            for rank, token in enumerate(tokens)
+        ],
+        "special_tokens": [
+            {"rank": i, "token_str": text, "is_control": True} for i, text in enumerate(special)
+        ],
+        "multimodal": None,
+    }
+    (root / "a").mkdir()
+    (root / "a" / "tekken.json").write_text(json.dumps(content))
+    return [root / "a"]
+
+
 def _write_configurations(root: Path) -> list[Path]:
     byte_pairs, merges, words, pieces = paths = [root / name for name in ("a", "b", "c", "d")]
     for path in paths:
@@ -327,6 +353,12 @@ READERS = {
         "vocabularies in tiktoken's format",
         _write_tiktoken,
         {".model": (change_lines, change_lines, change_bytes), ".tiktoken": _TEXT},
+        use_tokenizer_files,
+    ),
+    "tekken": Reader(
+        "Mistral's tekken.json",
+        _write_tekken,
+        {".json": _JSON},
         use_tokenizer_files,
     ),
     "tokenizer-config": Reader(

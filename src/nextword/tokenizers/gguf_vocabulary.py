@@ -1,7 +1,7 @@
 """The tokenizer inside a GGUF file."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from tokenizers import AddedToken
 
@@ -16,10 +16,6 @@ from nextword.tokenizers.sentence_piece_proto import (
 )
 from nextword.tokenizers.spelling import ByteLevelSpelling
 from nextword.tokenizers.tokenizer_config import TokenizerConfig
-
-# How `tokenizer.ggml.model` calls a SentencePiece vocabulary, and a WordPiece vocabulary.
-SENTENCE_PIECE_KIND = "llama"
-WORD_PIECE_KIND = "bert"
 
 _WORD_BEGINS = "\u2581"
 
@@ -47,11 +43,24 @@ class _GGUFTokenizer:
         data: the keys that begin with `tokenizer.`, and their values.
         name: whose tokenizer it is, for messages.
 
+    Attributes:
+        kind: what `tokenizer.ggml.model` calls such vocabularies.
+        kind_name: what people call them.
+
     Raises:
-        PresetError: there are no tokens.
+        PresetError: the vocabulary is of another kind, or has no tokens.
     """
 
+    kind: ClassVar[str]
+    kind_name: ClassVar[str]
+
     def __init__(self, data: Mapping[str, Any], name: str) -> None:
+        kind = data.get("tokenizer.ggml.model")
+        if kind != self.kind:
+            raise PresetError(
+                f"The tokenizer of {name!r} must be of the kind {self.kind!r} ({self.kind_name}). "
+                f"Received: 'tokenizer.ggml.model' is {kind!r:.80}."
+            )
         self._data = data
         self._name = name
         tokens = self._strings("tokens")
@@ -130,13 +139,10 @@ class GGUFVocabulary(_GGUFTokenizer):
         PresetError: the vocabulary is of another kind, or has no tokens.
     """
 
+    kind = "gpt2"
+    kind_name = "byte-level byte pairs"
+
     def __init__(self, data: Mapping[str, Any], name: str) -> None:
-        kind = data.get("tokenizer.ggml.model")
-        if kind != "gpt2":
-            raise PresetError(
-                f"The tokenizer of {name!r} must be of the kind 'gpt2' (byte-level byte pairs). "
-                f"Received: 'tokenizer.ggml.model' is {kind!r:.80}."
-            )
         super().__init__(data, name)
         self._rules = split_rules(self._value("pre"))
 
@@ -191,14 +197,8 @@ class GGUFSentencePieces(_GGUFTokenizer):
         PresetError: the vocabulary is of another kind, or has no tokens.
     """
 
-    def __init__(self, data: Mapping[str, Any], name: str) -> None:
-        kind = data.get("tokenizer.ggml.model")
-        if kind != SENTENCE_PIECE_KIND:
-            raise PresetError(
-                f"The tokenizer of {name!r} must be of the kind {SENTENCE_PIECE_KIND!r} "
-                f"(SentencePiece). Received: 'tokenizer.ggml.model' is {kind!r:.80}."
-            )
-        super().__init__(data, name)
+    kind = "llama"
+    kind_name = "SentencePiece"
 
     def model(self) -> SentencePieceModel:
         """Return the model of SentencePiece from which the vocabulary was converted."""
@@ -246,13 +246,10 @@ class GGUFWordPieces(_GGUFTokenizer):
         PresetError: the vocabulary is of another kind, or has no tokens.
     """
 
+    kind = "bert"
+    kind_name = "WordPiece"
+
     def __init__(self, data: Mapping[str, Any], name: str) -> None:
-        kind = data.get("tokenizer.ggml.model")
-        if kind != WORD_PIECE_KIND:
-            raise PresetError(
-                f"The tokenizer of {name!r} must be of the kind {WORD_PIECE_KIND!r} (WordPiece). "
-                f"Received: 'tokenizer.ggml.model' is {kind!r:.80}."
-            )
         super().__init__(data, name)
         self._tokens = list(map(_word_piece, self._tokens))
 

@@ -7,7 +7,7 @@ from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.sources import PresetSource
 from nextword.tokenizers.assets import TOKENIZER_JSON, TOKENIZER_MODEL
 from nextword.tokenizers.byte_pair import BytePairTokenizer
-from nextword.tokenizers.gguf_vocabulary import SENTENCE_PIECE_KIND, WORD_PIECE_KIND
+from nextword.tokenizers.gguf_vocabulary import GGUFSentencePieces, GGUFWordPieces
 from nextword.tokenizers.library_tokenizer import LibraryTokenizer
 from nextword.tokenizers.sentence_piece import SentencePieceTokenizer
 from nextword.tokenizers.tiktoken_files import is_tiktoken_file
@@ -41,9 +41,9 @@ def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
         gguf: Any = checkpoint
         data = gguf.tokenizer_data
         kind = data.get("tokenizer.ggml.model")
-        if kind == SENTENCE_PIECE_KIND:
+        if kind == GGUFSentencePieces.kind:
             return SentencePieceTokenizer.from_gguf(data, name=checkpoint.name)
-        if kind == WORD_PIECE_KIND:
+        if kind == GGUFWordPieces.kind:
             return WordPieceTokenizer.from_gguf(data, name=checkpoint.name)
         return BytePairTokenizer.from_gguf(data, name=checkpoint.name)
     transformers: Any = checkpoint
