@@ -6,10 +6,11 @@ import keras
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 import nextword
 from nextword.models.families.gpt2 import GPT2CausalLM, GPT2CausalLMPreprocessor, GPT2Tokenizer
+from tiny_bert import classifier
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +66,21 @@ def test_to_transformers(nextword_command, preset, tmp_path):
     assert model.dtype == torch.float16
     stored = model.transformer.h[0].mlp.c_fc.weight.detach().float().numpy()
     np.testing.assert_array_equal(stored, kernel(preset).T.astype("float16"))
+
+
+def test_a_classifier(nextword_command, tmp_path):
+    model, preset, directory = classifier(), tmp_path / "preset", tmp_path / "checkpoint"
+    model.save_to_preset(preset)
+    assert nextword_command("convert", preset, directory, "--to", "transformers").status == 0
+    theirs = AutoModelForSequenceClassification.from_pretrained(directory)
+    kernel = theirs.bert.embeddings.word_embeddings.weight.detach().numpy()
+    np.testing.assert_array_equal(
+        kernel, model.backbone.token_embedding.embeddings.variables["values"]
+    )
+    result = nextword_command("convert", preset, tmp_path / "model.gguf", "--to", "gguf")
+    assert result.status == 1
+    assert "holds a BertTextClassifier, which is no CausalLM" in result.words
+    assert not (tmp_path / "model.gguf").exists()
 
 
 @pytest.mark.parametrize(

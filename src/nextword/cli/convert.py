@@ -83,10 +83,12 @@ def convert(
     loading: dict[str, Any] = (
         {"dtype": dtype} if dtype is not None and to is not Format.GGUF else {}
     )
-    lm = nextword.models.CausalLM.from_preset(source, **loading)
+    # GGUF stores models that generate text, and the others are for every kind.
+    task_cls = nextword.models.CausalLM if to is Format.GGUF else nextword.models.Task
+    model = task_cls.from_preset(source, **loading)
     if not quiet:
         console.print_note(f"Writing {destination}", only_terminal=True)
-    _WRITERS[to](lm, destination, dtype, overwrite)
+    _WRITERS[to](model, destination, dtype, overwrite)
     if not quiet:
         seconds = time.perf_counter() - start
         size = sum(path.stat().st_size for path in _files(destination))
@@ -108,16 +110,16 @@ def _check_destination(destination: Path, to: Format, *, overwrite: bool) -> Non
         )
 
 
-def _write_keras(lm: Any, destination: Path, dtype: str | None, overwrite: bool) -> None:
-    lm.save_to_preset(destination, overwrite=overwrite)
+def _write_keras(model: Any, destination: Path, dtype: str | None, overwrite: bool) -> None:
+    model.save_to_preset(destination, overwrite=overwrite)
 
 
-def _write_transformers(lm: Any, destination: Path, dtype: str | None, overwrite: bool) -> None:
-    lm.export_to_transformers(destination, overwrite=overwrite)
+def _write_transformers(model: Any, destination: Path, dtype: str | None, overwrite: bool) -> None:
+    model.export_to_transformers(destination, overwrite=overwrite)
 
 
-def _write_gguf(lm: Any, destination: Path, dtype: str | None, overwrite: bool) -> None:
-    lm.export_to_gguf(destination, dtype=dtype)
+def _write_gguf(model: Any, destination: Path, dtype: str | None, overwrite: bool) -> None:
+    model.export_to_gguf(destination, dtype=dtype)
 
 
 _WRITERS: dict[Format, Callable[[Any, Path, str | None, bool], None]] = {
