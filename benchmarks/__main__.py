@@ -109,7 +109,7 @@ def benchmark(
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n")
     (RESULTS / f"{name}.md").write_text(report.markdown(results))
-    if _is_installed("matplotlib"):
+    if _is_installed("matplotlib") and any(each["rows"] == 1 for each in measurements):
         from benchmarks.picture import draw
 
         draw(results, RESULTS / f"{name}.svg")

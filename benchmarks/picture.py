@@ -20,7 +20,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
     """Draw the decoding speed of one row, with what the memory's bandwidth allows.
 
     Args:
-        results: what a run writes as JSON.
+        results: what a run writes as JSON, of one row among others.
         path: file to write, an SVG.
     """
     matplotlib.rcParams["svg.hashsalt"] = "nextword"
