@@ -23,6 +23,8 @@ from benchmarks.protocol import Task
 CONTENDERS = {
     "nextword": ("nextword", ("float32", "bfloat16", "int8", "q8_0", "q4_1", "q4_0")),
     "llama_cpp": ("xllamacpp", ("float32", "bfloat16", "q8_0", "q4_1", "q4_0")),
+    "openvino": ("openvino-genai", ("q8_0", "q4_1", "q4_0")),
+    "onnxruntime": ("onnxruntime-genai", ("q4_1", "q4_0")),
     "keras_hub": ("keras-hub", ("float32", "bfloat16", "int8")),
     "transformers": ("transformers", ("float32", "bfloat16")),
     "transformers_compiled": ("transformers", ("float32", "bfloat16")),
@@ -71,7 +73,11 @@ def benchmark(
             model_files = ModelFiles(model, files / model_name)
             wanted = precisions.split(",") if precisions else model.precisions
             for precision in [p for p in model.precisions if p in wanted]:
-                rivals = [name for name in chosen if precision in CONTENDERS[name][1]]
+                rivals = [
+                    name
+                    for name in chosen
+                    if precision in CONTENDERS[name][1] and name not in model.unknown_to
+                ]
                 for batch in map(int, rows.split(",")):
                     title = f"{model.title}, {precision}, {batch} rows"
                     step = progress.add_task(title, total=rounds * len(rivals))
@@ -119,8 +125,12 @@ def benchmark(
 def _task(
     model: Any, model_files: ModelFiles, rival: str, precision: str, rows: int, turn: int
 ) -> Task:
-    is_gguf = rival == "llama_cpp" or precision.startswith("q")
-    file_format = "gguf" if is_gguf else "keras" if rival == "keras_hub" else "transformers"
+    if rival == "onnxruntime":
+        file_format = "onnx"
+    elif rival in ("llama_cpp", "openvino") or precision.startswith("q"):
+        file_format = "gguf"
+    else:
+        file_format = "keras" if rival == "keras_hub" else "transformers"
     return Task(
         path=str(model_files.path(file_format, precision)),
         precision=precision,

@@ -4,6 +4,9 @@ SmolLM2 is real, and its perplexity is told. Speed does not depend on the values
 the other two are random, in the shapes of GPT-2 and of Llama 3.2 1B, with SmolLM2's tokenizer.
 """
 
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +34,7 @@ class Model:
         precisions: the precisions in which it is measured.
         new_tokens: how many tokens are decoded.
         is_real: whether its perplexity means anything.
+        unknown_to: contenders that do not have its architecture.
     """
 
     title: str
@@ -38,6 +42,7 @@ class Model:
     precisions: tuple[str, ...]
     new_tokens: int
     is_real: bool = False
+    unknown_to: tuple[str, ...] = ()
 
 
 def _default() -> Any:
@@ -98,6 +103,7 @@ MODELS = {
         _gpt2,
         ("float32", "bfloat16", "int8", "q8_0", "q4_0"),
         new_tokens=128,
+        unknown_to=("onnxruntime", "openvino"),
     ),
     "llama-1b": Model("Llama 3.2 shape, 1.2B", _llama, ("bfloat16", "q8_0", "q4_0"), new_tokens=32),
 }
@@ -106,6 +112,14 @@ MODELS = {
 def benchmark_text() -> str:
     """Return the text whose perplexity is told."""
     return (Path(__file__).parent / "text.txt").read_text(encoding="utf-8")
+
+
+def _build_onnx(source: Path, path: Path) -> None:
+    """Convert a checkpoint of transformers by ONNX Runtime's own builder, which takes a minute."""
+    with tempfile.TemporaryDirectory() as cache:
+        builder = [sys.executable, "-m", "onnxruntime_genai.models.builder"]
+        arguments = ["-i", str(source), "-o", str(path), "-p", "int4", "-e", "cpu", "-c", cache]
+        subprocess.run([*builder, *arguments], check=True, capture_output=True)
 
 
 class ModelFiles:
@@ -125,7 +139,7 @@ class ModelFiles:
         """Return the path of a model's files.
 
         Args:
-            file_format: "transformers", "keras" or "gguf".
+            file_format: "transformers", "keras", "gguf" or "onnx", whose weights have 4 bits.
             precision: of which the weights are; "int8" begins with float32.
         """
         dtype = "float32" if precision == "int8" else precision
@@ -138,6 +152,9 @@ class ModelFiles:
             )
         if file_format == "keras":
             return self._written("keras", lambda lm, path: lm.save_to_preset(path))
+        if file_format == "onnx":
+            source = self.path("transformers", "float32")
+            return self._written("onnx", lambda lm, path: _build_onnx(source, path))
         return self._written("transformers", lambda lm, path: lm.export_to_transformers(path))
 
     def bytes_per_token(self, precision: str) -> float:

@@ -10,6 +10,8 @@ from matplotlib.patches import Patch
 _COLOURS = {
     "nextword": "#d62728",
     "llama_cpp": "#4c72b0",
+    "openvino": "#55a868",
+    "onnxruntime": "#8172b3",
     "keras_hub": "#8c8c8c",
     "transformers": "#c9a227",
     "transformers_compiled": "#8f7310",

@@ -5,6 +5,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 PEER = "llama_cpp"
+_NOTES = {
+    "llama_cpp": "llama.cpp tells no perplexity; where it reads GGUF blocks, it reads the same "
+    "file as nextword. ",
+    "openvino": "OpenVINO tells none either, and reads that file, too; its defaults round "
+    "activations, keys and values to 8 bits. ",
+    "onnxruntime": "ONNX Runtime tells none and has 4 bits of its own, in groups of 32, too. ",
+}
 _COLUMNS = (
     "model",
     "weights",
@@ -54,6 +61,7 @@ def markdown(results: dict[str, Any]) -> str:
     """
     machine, versions = results["machine"], results["versions"]
     bandwidths = [m["bandwidth"] / 1e9 for m in results["measurements"]]
+    notes = "".join(note for name, note in _NOTES.items() if name in versions)
     imports = [f"{name} {seconds:.2f}" for name, seconds in results["import_seconds"].items()]
     lines = [
         f"# Results of {results['date']}",
@@ -65,9 +73,8 @@ def markdown(results: dict[str, Any]) -> str:
         f"Prompts have {results['prompt_tokens']} tokens for prefill and 16 for decoding; each "
         f"contender ran {results['rounds']} times in turns, in fresh processes, and medians are "
         "shown. Loading counts from the call to the model, the first token from the start of the "
-        "process. The share of the bandwidth is that of the weights read for each step. llama.cpp "
-        "tells no perplexity; where it reads GGUF blocks, it reads the same file as nextword. "
-        f"Seconds of a process that imports only: {', '.join(imports)}.",
+        "process. The share of the bandwidth is that of the weights read for each step. "
+        f"{notes}Seconds of a process that imports only: {', '.join(imports)}.",
         "",
         f"| {' | '.join(_COLUMNS)} |",
         f"|{' --- |' * len(_COLUMNS)}",
