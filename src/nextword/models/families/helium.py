@@ -1,4 +1,4 @@
-"""Helium (https://kyutai.org/blog/2025-01-13-helium): Llama that rotates neighbouring pairs."""
+"""Helium (https://huggingface.co/kyutai/helium-1-preview-2b): Llama that rotates other pairs."""
 
 from typing import Any
 
