@@ -26,12 +26,6 @@ GROUND = {"errors", "_backend", "_garbage"}
 FAMILIES = {path.stem for path in (SOURCE / "models" / "families").glob("[!_]*.py")}
 FAMILY_ROOM = ("models", "families")
 
-# Values of a file format that happen to be spelt like a family.
-FORMAT_VALUES = {
-    # `tokenizer.ggml.model` calls byte-level byte-pair encoding so, whatever the model.
-    "tokenizers/gguf_vocabulary.py": {"gpt2"},
-}
-
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 
@@ -116,8 +110,7 @@ def test_rooms_import_only_downwards(path):
     "path", [path for path in MODULES if module_name(path)[:2] != FAMILY_ROOM], ids=named
 )
 def test_only_its_own_file_names_a_family(path):
-    expected = FORMAT_VALUES.get(named(path), set())
-    assert family_mentions(path.read_text(encoding="utf-8")) == expected
+    assert family_mentions(path.read_text(encoding="utf-8")) == set()
 
 
 def imported_families(path):

@@ -223,10 +223,14 @@ def test_no_text_makes_a_known_pattern_slow(name: str) -> None:
     for piece in PIECES:
         for end in ("", "x", "好", "!"):
             text = piece * (20_000 // len(piece)) + end
-            start = time.thread_time()
-            pre_tokenizer.pre_tokenize_str(text)
-            # A pattern that takes the square of the length takes seconds.
-            assert time.thread_time() - start < 2, (piece, end)
+            # A pattern that takes the square of the length takes seconds, each time.
+            assert any(_seconds(pre_tokenizer, text) < 2 for _ in range(3)), (piece, end)
+
+
+def _seconds(pre_tokenizer: Any, text: str) -> float:
+    start = time.thread_time()
+    pre_tokenizer.pre_tokenize_str(text)
+    return time.thread_time() - start
 
 
 @pytest.fixture(scope="module")
