@@ -229,40 +229,25 @@ def decoder_arguments(
 def rotary_decoder_arguments(
     config: ConfigReader,
     *,
-    context_length: int,
-    epsilon: float = 1e-6,
-    head_dim: int | None = None,
-    hidden_act: str = "silu",
-    tie_word_embeddings: bool = False,
     theta: float = 10000.0,
     fraction: float | None = None,
     has_scaling_factor: bool = False,
+    **defaults: Any,
 ) -> dict[str, Any]:
     """Read what the families with RMS normalization, SwiGLU and rotary embedding share.
 
     Args:
         config: the model's configuration.
-        context_length: see `decoder_arguments`.
-        epsilon: see `decoder_arguments`.
-        head_dim: see `decoder_arguments`.
-        hidden_act: see `decoder_arguments`.
-        tie_word_embeddings: see `decoder_arguments`.
         theta: the base of the wavelengths, where none is given.
         fraction: the part of a head that is rotated, where none is given; None in families that
             rotate whole heads.
         has_scaling_factor: whether the family's backbone has `rope_scaling_factor`, see `factored`.
+        **defaults: see `decoder_arguments`.
 
     Returns:
         What `decoder_arguments` and `rotary_arguments` return.
     """
-    arguments = decoder_arguments(
-        config,
-        context_length=context_length,
-        epsilon=epsilon,
-        head_dim=head_dim,
-        hidden_act=hidden_act,
-        tie_word_embeddings=tie_word_embeddings,
-    )
+    arguments = decoder_arguments(config, **defaults)
     arguments |= rotary_arguments(config, arguments["context_length"], theta, fraction)
     return arguments | (factored(arguments["rope_scaling"]) if has_scaling_factor else {})
 
