@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import time
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -10,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import keras
 
-from nextword._garbage import collection_paused
+from nextword.generation.jax_program import CompileClock, Jitted, Program
 from nextword.layers import TransformerLayer
+from nextword.ops.native.jax_addresses import values_of
 from nextword.presets.cache import cache_directory
 
 
@@ -19,8 +19,13 @@ class JaxBackend:
     """See `nextword.generation.backend.Backend`."""
 
     def __init__(self) -> None:
-        self.compile_seconds = 0.0
+        self._clock = CompileClock()
         _keep_compiled_programs()
+
+    @property
+    def compile_seconds(self) -> float:
+        """Time spent on compiling since the process started."""
+        return self._clock.seconds
 
     def compile(
         self,
@@ -28,8 +33,8 @@ class JaxBackend:
         variables: Sequence[keras.Variable],
         donated: Sequence[str] = (),
     ) -> Callable[..., Any]:
-        """Jit the step with the variables' values as an argument."""
-        return _bound(self._jitted(step, step.__name__, variables, donated), variables)
+        """Jit the step for the variables that it reads."""
+        return Program(step, variables, donated, self._clock)
 
     def compile_for_each(
         self,
@@ -38,44 +43,13 @@ class JaxBackend:
         donated: Sequence[str] = (),
     ) -> list[Callable[..., Any]]:
         """Jit the step of one layer of each kind, and call it with the others' values, too."""
-        jitted: dict[Hashable, Any] = {}
+        jitted: dict[Hashable, Jitted] = {}
         for layer in layers:
             if layer.kind not in jitted:
                 own = functools.partial(step, layer)
-                jitted[layer.kind] = self._jitted(own, step.__name__, layer.variables, donated)
+                arguments = layer.variables, (), donated, step.__name__, self._clock
+                jitted[layer.kind] = Jitted(own, *arguments)
         return [_bound(jitted[layer.kind], layer.variables) for layer in layers]
-
-    def _jitted(
-        self,
-        step: Callable[..., Any],
-        name: str,
-        variables: Sequence[keras.Variable],
-        donated: Sequence[str],
-    ) -> Callable[..., Any]:
-        """Return the step as a function of its own arguments and the variables' `values`."""
-        tracing = contextlib.ExitStack()
-        is_tracing = False
-
-        def stateless_step(values: list[Any], **arguments: Any) -> Any:
-            nonlocal is_tracing
-            is_tracing = True
-            tracing.enter_context(collection_paused())
-            with keras.StatelessScope(zip(variables, values, strict=True)):
-                return step(**arguments)
-
-        stateless_step.__name__ = name
-        compiled = jax.jit(stateless_step, donate_argnames=tuple(donated))
-
-        def run(**arguments: Any) -> Any:
-            nonlocal is_tracing
-            is_tracing, started = False, time.perf_counter()
-            with tracing:
-                results = compiled(**arguments)
-            if is_tracing:  # The call only dispatches the work, so its time is that of compiling.
-                self.compile_seconds += time.perf_counter() - started
-            return results
-
-        return run
 
     def write_block(self, buffer: Any, block: Any, row: Any, start: Any) -> Any:
         """Update a slice, in place where the buffer is donated."""
@@ -96,9 +70,9 @@ class JaxBackend:
         return jax.lax.top_k(scores, k)
 
 
-def _bound(program: Callable[..., Any], variables: Sequence[keras.Variable]) -> Callable[..., Any]:
-    """Return a program that reads the values of variables at each call."""
-    return lambda **arguments: program(values=[v.value for v in variables], **arguments)
+def _bound(jitted: Jitted, variables: Sequence[keras.Variable]) -> Callable[..., Any]:
+    """Return a step of one layer, given that of any layer like it."""
+    return lambda **arguments: jitted(values_of(variables), None, **arguments)[0]
 
 
 def _keep_compiled_programs() -> None:

@@ -9,7 +9,7 @@
 
 namespace nextword {
 
-// A dense array in row-major order. `torch_calls.py` writes it, too.
+// A dense array in row-major order. `described.py` writes it, too.
 struct Array {
   enum Type : int64_t { kFloat32, kBFloat16, kFloat16, kUint8, kInt8, kInt32, kOther };
   static constexpr int64_t kMostDimensions = 4;  // an array of more is of the type kOther

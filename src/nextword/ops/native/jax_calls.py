@@ -6,8 +6,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import keras
 import numpy as np
 
+from nextword.ops.native.jax_addresses import addressed
 from nextword.ops.native.library import load_library
 from nextword.ops.packed_layout import TILE, unpack
 
@@ -158,7 +160,7 @@ _packed_linear.defvjp(_packed_forward, _packed_backward)
 
 
 Operands = list
-"""Arrays that every step of a program reads; None where `decode_step` is given one."""
+"""Variables or arrays that every step of a program reads; None where `decode_step` is given one."""
 
 
 def decode_step(
@@ -190,6 +192,12 @@ def decode_step(
         An array like `hidden_states`, and the caches, which take the place of those given.
     """
     operands = [tables.get(place, operand) for place, operand in enumerate(operands)]
+    addresses, places = addressed(operands)
+    handed_over = [
+        keras.ops.convert_to_tensor(operand)
+        for operand, place in zip(operands, places, strict=True)
+        if place < 0
+    ]
     shapes = [
         jax.ShapeDtypeStruct(hidden_states.shape, jnp.float32),
         *(jax.ShapeDtypeStruct(cache.shape, cache.dtype) for cache in caches),
@@ -197,13 +205,15 @@ def decode_step(
     call = jax.ffi.ffi_call(
         _STEP,
         shapes,
-        input_output_aliases={2 + i: 1 + i for i in range(len(caches))},
+        input_output_aliases={3 + i: 1 + i for i in range(len(caches))},
     )
     outputs, *buffers = call(
         hidden_states.astype(jnp.float32),
         positions.astype(jnp.int32),
+        addresses,
         *caches,
-        *operands,
+        *handed_over,
+        places=places,
         program=program,
         factors=factors,
         widths=widths,

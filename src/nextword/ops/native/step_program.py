@@ -61,7 +61,7 @@ class NativeMatrix:
     Attributes:
         outputs: number of rows.
         inputs: number of columns.
-        values: float32, bfloat16 or int8 tensor `[outputs, inputs]`, or codes of packed weights.
+        values: float32, bfloat16 or int8 variable `[outputs, inputs]`, or codes of packed weights.
         scales: of packed weights, see `nextword.ops.packed_linear`; of int8, see
             `nextword.ops.int8_weight_linear`.
         minimums: of packed weights.
@@ -329,9 +329,6 @@ class StepProgram:
     def _add(self, code: Code, integers: list[int], *factors: float) -> None:
         self._instructions.append((code, integers, [*factors, 0.0, 0.0][:2]))
 
-    def _operand(self, array: Any) -> int:
-        return self._place(keras.ops.convert_to_tensor(array))
-
     def _place(self, operand: Any | None) -> int:
         self._operands.append(operand)
         return self._num_caches + len(self._operands) - 1
@@ -340,7 +337,7 @@ class StepProgram:
         if array is None:
             return -1
         _check_dtype(array, "float32", "bfloat16")
-        return self._operand(array)
+        return self._place(array)
 
     def _matrix(self, matrix: NativeMatrix) -> list[int]:
         """Return the kind of a matrix and the numbers of its arrays."""
@@ -350,7 +347,7 @@ class StepProgram:
         else:
             dtype = _check_dtype(matrix.values, "float32", "bfloat16", "int8")
             kind = _MatrixKind[dtype.upper()]
-        return [kind, *(-1 if array is None else self._operand(array) for array in arrays)]
+        return [kind, *(-1 if array is None else self._place(array) for array in arrays)]
 
 
 _kept: contextvars.ContextVar[dict[Any, StepProgram | None] | None] = contextvars.ContextVar(

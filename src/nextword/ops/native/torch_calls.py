@@ -15,21 +15,11 @@ import keras
 import numpy as np
 import torch
 
+from nextword.ops.native.described import MOST_DIMENSIONS, TYPES, described, description
 from nextword.ops.native.library import load_library
 from nextword.ops.packed_layout import TILE
 
-_MOST_DIMENSIONS = 4
-_TYPES = {
-    torch.float32: 0,
-    torch.bfloat16: 1,
-    torch.float16: 2,
-    torch.uint8: 3,
-    torch.int8: 4,
-    torch.int32: 5,
-}
-"""By the order in array.h."""
-_OTHER = 6
-_PADDINGS = [(0,) * (_MOST_DIMENSIONS - axes) for axes in range(_MOST_DIMENSIONS + 1)]
+_NAMES = {getattr(torch, name): name for name in TYPES}
 
 
 @functools.cache
@@ -122,14 +112,16 @@ def packed_linear(
 
 
 class Operands:
-    """Tensors that every step of a program reads, described once.
+    """What every step of a program reads, described once.
 
     Args:
-        tensors: the tensors; None where `decode_step` is given one.
+        operands: variables or tensors; None where `decode_step` is given one.
     """
 
-    def __init__(self, tensors: Sequence[torch.Tensor | None]) -> None:
-        self._tensors = tensors
+    def __init__(self, operands: Sequence[Any]) -> None:
+        self._tensors = [
+            each.value if isinstance(each, keras.Variable) else each for each in operands
+        ]
         self._addresses: list[int] | None = None
         self._kept: list[torch.Tensor] = []  # so that the addresses stay theirs
         self._described: torch.Tensor
@@ -185,16 +177,14 @@ def _described(tensors: Sequence[torch.Tensor]) -> np.ndarray:
     """
     rows: list[list[int]] = []
     for tensor in tensors:
-        shape = tensor.shape
-        if len(shape) > _MOST_DIMENSIONS or not tensor.is_contiguous():
+        if tensor.dim() > MOST_DIMENSIONS or not tensor.is_contiguous():
             raise ValueError(
-                f"A tensor must be contiguous and have at most {_MOST_DIMENSIONS} axes. Received: "
-                f"shape={tuple(shape)}, strides={tensor.stride()}."
+                f"A tensor must be contiguous and have at most {MOST_DIMENSIONS} axes. Received: "
+                f"shape={tuple(tensor.shape)}, strides={tensor.stride()}."
             )
-        padding = _PADDINGS[len(shape)]
-        type_of = _TYPES.get(tensor.dtype, _OTHER)
-        rows.append([tensor.data_ptr(), type_of, len(shape), *shape, *padding])
-    return np.array(rows, np.int64).reshape(-1, 3 + _MOST_DIMENSIONS)
+        name = _NAMES.get(tensor.dtype, "")
+        rows.append(description(tensor.data_ptr(), name, tensor.shape))
+    return described(rows)
 
 
 def _call(function: str, arrays: np.ndarray, *arguments: int) -> None:

@@ -75,14 +75,15 @@ ffi::Error XlaPackedLinear(ffi::ThreadPool pool, ffi::AnyBuffer inputs, ffi::Any
                               ArrayOf(outputs), bits, zero_point, ThreadsOf(pool)));
 }
 
-// Arguments: hidden states [rows, length, width], positions [rows], and the step's operands, of
-// which the caches come first. Results: hidden states, and the caches, which share the arguments'
-// memory.
+// Arguments: hidden states [rows, length, width], positions [rows], descriptions of arrays that lie
+// elsewhere, [arrays, numbers], and the step's caches and other operands. Those of which `places`
+// has the number of a description are not among the arguments. Results: hidden states, and the
+// caches, which share the arguments' memory.
 ffi::Error XlaDecodeStep(ffi::ThreadPool pool, ffi::AnyBuffer inputs, ffi::AnyBuffer positions,
-                         ffi::RemainingArgs arrays, ffi::Result<ffi::AnyBuffer> outputs,
-                         ffi::RemainingRets caches, ffi::Span<const int64_t> program,
-                         ffi::Span<const float> factors, ffi::Span<const int64_t> widths,
-                         int64_t result) {
+                         ffi::AnyBuffer descriptions, ffi::RemainingArgs arrays, ffi::Result<ffi::AnyBuffer> outputs,
+                         ffi::RemainingRets caches, ffi::Span<const int64_t> places,
+                         ffi::Span<const int64_t> program, ffi::Span<const float> factors,
+                         ffi::Span<const int64_t> widths, int64_t result) {
   Step step{program.begin(),
             static_cast<int64_t>(program.size()),
             factors.begin(),
@@ -95,8 +96,17 @@ ffi::Error XlaDecodeStep(ffi::ThreadPool pool, ffi::AnyBuffer inputs, ffi::AnyBu
             ArrayOf(outputs),
             static_cast<int64_t>(caches.size()),
             {}};
-  for (size_t i = 0; i < arrays.size(); ++i) {
-    const auto array = arrays.get<ffi::AnyBuffer>(i);
+  const Array* described = static_cast<const Array*>(descriptions.untyped_data());
+  const auto num_described = static_cast<int64_t>(descriptions.size_bytes() / sizeof(Array));
+  const size_t num_operands = caches.size() + places.size();
+  for (size_t i = 0, next = 0; i < num_operands; ++i) {
+    const int64_t place = i < caches.size() ? -1 : places[i - caches.size()];
+    if (place >= num_described) return ffi::Error::InvalidArgument("An operand is not described.");
+    if (place >= 0) {
+      step.operands.push_back(described[place]);
+      continue;
+    }
+    const auto array = arrays.get<ffi::AnyBuffer>(next++);
     if (array.has_error()) return array.error();
     step.operands.push_back(ArrayOf(*array));
   }
@@ -151,9 +161,11 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(nextword_decode_step, nextword::XlaDecodeStep,
                                   .Ctx<xla::ffi::ThreadPool>()
                                   .Arg<xla::ffi::AnyBuffer>()
                                   .Arg<xla::ffi::AnyBuffer>()
+                                  .Arg<xla::ffi::AnyBuffer>()
                                   .RemainingArgs()
                                   .Ret<xla::ffi::AnyBuffer>()
                                   .RemainingRets()
+                                  .Attr<xla::ffi::Span<const int64_t>>("places")
                                   .Attr<xla::ffi::Span<const int64_t>>("program")
                                   .Attr<xla::ffi::Span<const float>>("factors")
                                   .Attr<xla::ffi::Span<const int64_t>>("widths")

@@ -1,0 +1,98 @@
+"""Programs are called with the values that they read, and no others."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+import pytest
+
+import nextword
+from nextword.generation import Engine, Request
+from nextword.generation.jax_program import CompileClock, Program
+from nextword.ops.native import kernels_in_use, kernels_used
+from nextword.ops.native.jax_addresses import Addresses
+from nextword.samplers import GreedySampler
+
+
+def greedy(engine: Engine, length: int = 6) -> list[int]:
+    request = Request(token_ids=[3, 1, 4], max_new_tokens=length)
+    return [token.token_id for token in engine.generate([request], GreedySampler())]
+
+
+@pytest.fixture
+def backbone() -> Any:
+    keras.utils.set_random_seed(1)
+    return nextword.models.LlamaBackbone(50, 2, 2, 32, 32, 1)
+
+
+def test_what_a_step_does_not_read_is_not_handed_over() -> None:
+    read, unread = (keras.Variable(np.full(3, value, "float32")) for value in (1, 2))
+
+    def step(*, inputs: Any) -> Any:
+        return inputs + read
+
+    program = Program(step, [unread, read], (), CompileClock())
+    np.testing.assert_array_equal(program(inputs=jnp.ones(3)), np.full(3, 2))
+    (jitted,) = program._jitted.values()
+    assert [id(each) for each in jitted.variables] == [id(read)]
+    read.assign([5, 5, 5])
+    np.testing.assert_array_equal(program(inputs=jnp.ones(3)), np.full(3, 6))
+
+
+@pytest.mark.skipif(kernels_in_use() is None, reason="built without native kernels")
+def test_a_native_step_is_handed_what_lies_outside_of_the_layers(backbone: Any) -> None:
+    engine = Engine(backbone)
+    greedy(engine)
+    ((_, steps),) = [(k, v) for k, v in engine._programs.items() if hasattr(v, "decode")]
+    (jitted,) = steps.decode._jitted.values()
+    paths = {variable.path.split("/")[0] for variable in jitted.variables}
+    assert paths == {"token_embedding", "output_norm"}
+
+
+@pytest.mark.parametrize("kernels", [kernels_in_use(), None])
+def test_weights_are_those_of_the_moment(backbone: Any, kernels: str | None) -> None:
+    engine = Engine(backbone)
+    request = Request(token_ids=[3, 1, 4], max_new_tokens=6)
+    with kernels_used(kernels):
+        before = greedy(engine)
+        generation = engine.generate([request], GreedySampler())
+        first = next(generation).token_id
+        for variable in backbone.transformer_layers[1].trainable_variables:
+            variable.assign(-variable)
+        changed = [first, *(token.token_id for token in generation)]
+        after = greedy(engine)
+        assert first == before[0]
+        assert after != before
+        assert changed != before
+        assert after == greedy(Engine(backbone))
+
+
+def test_kernels_may_be_taken_away_between_calls(backbone: Any) -> None:
+    engine = Engine(backbone)
+    expected = greedy(engine)
+    with kernels_used(None):
+        assert greedy(engine, length=100)[:6] == expected
+    assert greedy(engine) == expected
+
+
+def test_values_are_kept_until_the_program_that_reads_them_has_ended() -> None:
+    variable = keras.Variable(np.ones(3, "float32"))
+    addresses = Addresses([variable])
+    addresses.table()
+    matrix = jnp.ones((1500, 1500))
+    end = jax.jit(lambda x: jax.lax.fori_loop(0, 4, lambda _, y: y @ x / 1500, x))(matrix)
+    addresses.read_until(end)
+    del addresses
+    assert end.is_ready()
+
+
+def test_a_table_describes_new_values() -> None:
+    variable = keras.Variable(np.ones(3, "float32"))
+    addresses = Addresses([variable])
+    first = addresses.table()
+    assert addresses.table() is first
+    variable.assign(np.zeros(3, "float32"))
+    row = np.asarray(addresses.table()).view(np.int64)[0]
+    assert list(row) == [variable.value.unsafe_buffer_pointer(), 0, 1, 3, 0, 0, 0]
