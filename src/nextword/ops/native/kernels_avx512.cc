@@ -49,6 +49,8 @@ void PackedTile(const PackedMatrix& weights, const QuantizedRow* rows, int64_t t
                 int64_t stride) {
   constexpr int64_t kBytes = kTile * kGroup * kBits / 8;
   const int64_t groups = weights.inputs / kGroup;
+  // AMD's processors foresee what is read as fast as 8-bit codes are, and are then but disturbed.
+  static const int64_t ahead = __builtin_cpu_is("amd") ? 0 : kPrefetch;
   const uint8_t* codes = weights.codes + tile * groups * kBytes;
   const uint16_t* scales = weights.scales + tile * groups * kTile;
   const uint16_t* minimums =
@@ -78,7 +80,7 @@ void PackedTile(const PackedMatrix& weights, const QuantizedRow* rows, int64_t t
       }
     } else {
       for (int j = 0; j < 8; ++j) {
-        Prefetch(codes + kPrefetch + 64 * j);
+        Prefetch(codes + ahead + 64 * j);
         const __m512i code = _mm512_loadu_si512(codes + 64 * j);
         for (int r = 0; r < kRows; ++r) {
           high[r] = _mm512_dpbusd_epi32(high[r], code, Broadcast4(rows[r].high + start + 4 * j));
@@ -126,43 +128,65 @@ void Packed(const PackedMatrix& weights, const QuantizedRow* rows, int64_t num_r
   range(weights, rows, num_rows, first, last, out, stride);
 }
 
+constexpr __mmask16 kAll = 0xffff;
+
 inline __m512 Load(const float* values, __mmask16 mask) {
-  return _mm512_maskz_loadu_ps(mask, values);
+  return mask == kAll ? _mm512_loadu_ps(values) : _mm512_maskz_loadu_ps(mask, values);
 }
 
 inline __m512 Load(const BFloat16* values, __mmask16 mask) {
-  const __m256i halves = _mm256_maskz_loadu_epi16(mask, values);
+  const __m256i halves = mask == kAll
+                             ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(values))
+                             : _mm256_maskz_loadu_epi16(mask, values);
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
 }
 
 inline __m512 Load(const int8_t* values, __mmask16 mask) {
-  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(mask, values)));
+  const __m128i codes = mask == kAll ? _mm_loadu_si128(reinterpret_cast<const __m128i*>(values))
+                                     : _mm_maskz_loadu_epi8(mask, values);
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(codes));
+}
+
+// Adds up to 16 products for each of kOutputs outputs and kRows rows of activations.
+template <int kOutputs, int kRows, typename Weight>
+inline void AddProducts(const Weight* weights, const float* in, int64_t inputs, __mmask16 mask,
+                        __m512 (*sums)[kRows]) {
+  __m512 activations[kRows];
+  for (int r = 0; r < kRows; ++r) activations[r] = Load(in + r * inputs, mask);
+  for (int o = 0; o < kOutputs; ++o) {
+    // Where much is computed with each weight, the processor does not look ahead far enough.
+    if constexpr (kRows > 1) Prefetch(weights + (o + kOutputs) * inputs);
+    const __m512 weight = Load(weights + o * inputs, mask);
+    for (int r = 0; r < kRows; ++r) {
+      sums[o][r] = _mm512_fmadd_ps(weight, activations[r], sums[o][r]);
+    }
+  }
 }
 
 // kOutputs outputs and kRows rows of activations. Each result is summed in the same order whatever
-// the number of rows.
+// the number of either.
 template <int kOutputs, int kRows, typename Weight>
 void FloatBlock(const Weight* weights, int64_t inputs, const float* in, float* out,
                 int64_t stride) {
-  __m512 sums[kOutputs][kRows];
+  // Every other 16 products are summed by themselves: one addition need not wait for the last.
+  __m512 even[kOutputs][kRows], odd[kOutputs][kRows];
   for (int o = 0; o < kOutputs; ++o) {
-    for (int r = 0; r < kRows; ++r) sums[o][r] = _mm512_setzero_ps();
+    for (int r = 0; r < kRows; ++r) even[o][r] = odd[o][r] = _mm512_setzero_ps();
   }
-  for (int64_t i = 0; i < inputs; i += 16) {
+  int64_t i = 0;
+  for (; i + 32 <= inputs; i += 32) {
+    AddProducts<kOutputs, kRows>(weights + i, in + i, inputs, kAll, even);
+    AddProducts<kOutputs, kRows>(weights + i + 16, in + i + 16, inputs, kAll, odd);
+  }
+  for (; i < inputs; i += 16) {
     const int64_t left = inputs - i;
     const __mmask16 mask = left >= 16 ? 0xffff : (1u << left) - 1;
-    __m512 activations[kRows];
-    for (int r = 0; r < kRows; ++r) activations[r] = Load(in + r * inputs + i, mask);
-    for (int o = 0; o < kOutputs; ++o) {
-      Prefetch(weights + (o + kOutputs) * inputs + i);
-      const __m512 weight = Load(weights + o * inputs + i, mask);
-      for (int r = 0; r < kRows; ++r) {
-        sums[o][r] = _mm512_fmadd_ps(weight, activations[r], sums[o][r]);
-      }
-    }
+    AddProducts<kOutputs, kRows>(weights + i, in + i, inputs, mask, i % 32 ? odd : even);
   }
   for (int o = 0; o < kOutputs; ++o) {
-    for (int r = 0; r < kRows; ++r) out[r * stride + o] = _mm512_reduce_add_ps(sums[o][r]);
+    for (int r = 0; r < kRows; ++r) {
+      out[r * stride + o] = _mm512_reduce_add_ps(_mm512_add_ps(even[o][r], odd[o][r]));
+    }
   }
 }
 
@@ -182,8 +206,10 @@ template <typename Weight>
 void Float(const Weight* weights, int64_t inputs, const float* in, int64_t num_rows, int64_t first,
            int64_t last, float* out, int64_t stride) {
   int64_t output = first;
-  for (; output + 4 <= last; output += 4) {
-    FloatRows<4>(weights + output * inputs, inputs, in, num_rows, out + output, stride);
+  // Where memory is the limit, weights are read as they lie, which the processor foresees best.
+  const int64_t pairs_end = num_rows < 4 ? first : last - (last - first) % 2;
+  for (; output < pairs_end; output += 2) {
+    FloatRows<2>(weights + output * inputs, inputs, in, num_rows, out + output, stride);
   }
   for (; output < last; ++output) {
     FloatRows<1>(weights + output * inputs, inputs, in, num_rows, out + output, stride);

@@ -3,6 +3,7 @@
 #ifndef NEXTWORD_PARALLEL_H_
 #define NEXTWORD_PARALLEL_H_
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -25,25 +26,51 @@ inline void Pause() {
 #endif
 }
 
-// Calls `part(first, last)` for consecutive ranges that cover [0, count).
+// How items are handed out to threads: first a large range for each of them, since what is read in
+// one piece comes faster from memory, then smaller ones for whoever is done, as threads are not
+// equally fast.
+class Ranges {
+ public:
+  // Args:
+  //   count: number of items.
+  //   threads: number of threads.
+  //   smallest: the fewest items that are worth handing out.
+  Ranges(int64_t count, int64_t threads, int64_t smallest) : count_(count), small_(count) {
+    if (threads < 2 || count < 2 * smallest) return;
+    small_ = std::max(count / (8 * threads), smallest);
+    if (count < 2 * threads * smallest) return;
+    num_large_ = threads;
+    large_ = 3 * count / (4 * threads);
+  }
+
+  int64_t size() const {
+    const int64_t rest = count_ - num_large_ * large_;
+    return rest == 0 ? num_large_ : num_large_ + (rest + small_ - 1) / small_;
+  }
+
+  int64_t first(int64_t range) const {
+    if (range < num_large_) return range * large_;
+    return num_large_ * large_ + (range - num_large_) * small_;
+  }
+
+  int64_t last(int64_t range) const { return std::min(first(range + 1), count_); }
+
+ private:
+  int64_t count_, small_, num_large_ = 0, large_ = 0;
+};
+
+// Calls `part(first, last)` for ranges that cover all items.
 //
 // `schedule(task)` must run `task` on some other thread, sooner or later. The caller works on the
 // ranges, too, and waits only for ranges that another thread has begun: a pool whose threads are
 // all busy, or all inside such calls themselves, slows this down but cannot block it.
 //
 // Args:
-//   count: number of items.
-//   grain: the most items in a range.
+//   ranges: the ranges.
 //   helpers: number of tasks to schedule.
 template <typename Schedule, typename Part>
-void ParallelFor(int64_t count, int64_t grain, int64_t helpers, const Schedule& schedule,
+void ParallelFor(const Ranges& ranges, int64_t helpers, const Schedule& schedule,
                  const Part& part) {
-  const int64_t ranges = (count + grain - 1) / grain;
-  if (helpers > ranges - 1) helpers = ranges - 1;
-  if (helpers <= 0) {
-    if (count > 0) part(int64_t{0}, count);
-    return;
-  }
   struct State {
     std::atomic<int64_t> next{0};
     std::atomic<int64_t> done{0};
@@ -51,18 +78,17 @@ void ParallelFor(int64_t count, int64_t grain, int64_t helpers, const Schedule& 
   // Shared, because a task may start when the call is over.
   auto state = std::make_shared<State>();
   const Part* work = &part;
-  auto run = [state, work, count, grain, ranges] {
+  auto run = [state, work, ranges] {
     for (;;) {
       const int64_t range = state->next.fetch_add(1, std::memory_order_relaxed);
-      if (range >= ranges) return;  // and `work` may be gone
-      const int64_t first = range * grain;
-      (*work)(first, first + grain < count ? first + grain : count);
+      if (range >= ranges.size()) return;  // and `work` may be gone
+      (*work)(ranges.first(range), ranges.last(range));
       state->done.fetch_add(1, std::memory_order_release);
     }
   };
-  for (int64_t i = 0; i < helpers; ++i) schedule(run);
+  for (int64_t i = 0; i < std::min(helpers, ranges.size() - 1); ++i) schedule(run);
   run();
-  for (int spins = 0; state->done.load(std::memory_order_acquire) < ranges; ++spins) {
+  for (int spins = 0; state->done.load(std::memory_order_acquire) < ranges.size(); ++spins) {
     if (spins > 1000) std::this_thread::yield();
   }
 }
@@ -73,25 +99,19 @@ void ParallelFor(int64_t count, int64_t grain, int64_t helpers, const Schedule& 
 // As with `ParallelFor` the caller waits only for ranges that another thread has begun.
 //
 // Args:
-//   phases: of each phase the number of items and the most of them in a range, 0 where the caller
-//     does it alone.
+//   phases: the ranges of each phase; of a phase that has but one, the caller takes it.
 //   helpers: number of tasks to schedule.
 //   part: `part(phase, first, last)` works on a range of a phase's items.
-struct Phase {
-  int64_t count;
-  int64_t grain;
-};
-
 template <typename Schedule, typename Part>
-void RunPhases(const std::vector<Phase>& phases, int64_t helpers, const Schedule& schedule,
+void RunPhases(const std::vector<Ranges>& phases, int64_t helpers, const Schedule& schedule,
                const Part& part) {
   struct alignas(128) Counters {
     std::atomic<int64_t> next{0};
     std::atomic<int64_t> done{0};
   };
   struct State {
-    explicit State(const std::vector<Phase>& phases) : phases(phases), counters(phases.size()) {}
-    std::vector<Phase> phases;
+    explicit State(const std::vector<Ranges>& phases) : phases(phases), counters(phases.size()) {}
+    std::vector<Ranges> phases;
     std::vector<Counters> counters;
     std::atomic<int64_t> current{-1};  // the phase that may be helped with
   };
@@ -100,14 +120,12 @@ void RunPhases(const std::vector<Phase>& phases, int64_t helpers, const Schedule
   const Part* work = &part;
   const int64_t end = static_cast<int64_t>(phases.size());
   auto take_part = [work](State& state, int64_t phase) {
-    const auto [count, grain] = state.phases[phase];
-    const int64_t ranges = (count + grain - 1) / grain;
+    const Ranges ranges = state.phases[phase];
     Counters& counters = state.counters[phase];
     for (;;) {
       const int64_t range = counters.next.fetch_add(1, std::memory_order_relaxed);
-      if (range >= ranges) return ranges;  // and `work` may be gone
-      const int64_t first = range * grain;
-      (*work)(phase, first, first + grain < count ? first + grain : count);
+      if (range >= ranges.size()) return ranges.size();  // and `work` may be gone
+      (*work)(phase, ranges.first(range), ranges.last(range));
       counters.done.fetch_add(1, std::memory_order_release);
     }
   };
@@ -128,9 +146,8 @@ void RunPhases(const std::vector<Phase>& phases, int64_t helpers, const Schedule
   };
   for (int64_t i = 0; i < helpers; ++i) schedule(help);
   for (int64_t phase = 0; phase < end; ++phase) {
-    const auto [count, grain] = phases[phase];
-    if (grain == 0) {
-      part(phase, int64_t{0}, count);
+    if (phases[phase].size() == 1) {
+      part(phase, phases[phase].first(0), phases[phase].last(0));
       continue;
     }
     state->current.store(phase, std::memory_order_release);

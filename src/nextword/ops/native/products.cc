@@ -14,10 +14,9 @@ constexpr int64_t kMultiplicationsPerPart = 1 << 16;
 // Calls `part(first, last)` for ranges of `count` items of `cost` multiplications each.
 template <typename Part>
 void Parallel(const Threads& threads, int64_t count, int64_t cost, const Part& part) {
-  int64_t grain = count / (4 * (threads.count > 0 ? threads.count : 1));
   const int64_t smallest = kMultiplicationsPerPart / (cost > 0 ? cost : 1) + 1;
-  if (grain < smallest) grain = smallest;
-  ParallelFor(count, grain, threads.count - 1, threads.schedule, part);
+  const Ranges ranges(count, threads.count, smallest);
+  ParallelFor(ranges, threads.count - 1, threads.schedule, part);
 }
 
 // Returns whether outputs = inputs @ weights.T has these shapes.

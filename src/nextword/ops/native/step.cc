@@ -13,11 +13,10 @@ namespace {
 constexpr int64_t kSmallestPhase = 1 << 13;
 constexpr int64_t kSmallestPart = 1 << 12;
 
-Phase PhaseOf(const Operation& operation, int64_t threads) {
+Ranges RangesOf(const Operation& operation, int64_t threads) {
   const int64_t count = operation.count(), cost = std::max<int64_t>(operation.cost(), 1);
-  if (threads < 2 || count < 2 || count * cost < kSmallestPhase) return {count, 0};
-  const int64_t grain = std::max(count / (4 * threads), kSmallestPart / cost + 1);
-  return {count, std::min(grain, (count + threads - 1) / threads)};
+  if (count * cost < kSmallestPhase) threads = 1;
+  return Ranges(count, threads, kSmallestPart / cost + 1);
 }
 
 std::string WrongShapes(const Step& step) {
@@ -49,10 +48,10 @@ std::string RunStep(const Step& step, const Threads& threads) {
   Memory memory(step);
   const int64_t width = step.widths[0];
   bool fits = !operations.empty() && width > 0 && memory.IsRegister(step.result, width);
-  std::vector<Phase> phases;
+  std::vector<Ranges> phases;
   for (const auto& operation : operations) {
     fits = fits && operation->Prepare(memory);
-    if (fits) phases.push_back(PhaseOf(*operation, threads.count));
+    if (fits) phases.push_back(RangesOf(*operation, threads.count));
   }
   if (!fits) return "The step's program does not fit its operands.";
   const int64_t bytes = memory.tokens * width * static_cast<int64_t>(sizeof(float));
