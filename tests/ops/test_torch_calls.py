@@ -155,6 +155,20 @@ def test_a_process_that_was_forked_has_threads_of_its_own() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(code, 0)[1]) == 0
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3, 7, 16])
+@pytest.mark.parametrize("outputs", [1, 63, 64, 513, 4096])
+def test_work_is_shared_by_any_number_of_threads(threads: int, outputs: int) -> None:
+    inputs, kernel = torch.randn(2, 700), torch.randn(outputs, 700)
+    expected = inputs.double() @ kernel.double().T
+    token = torch_calls._num_threads.set(threads)
+    try:
+        for _ in range(20):  # whichever thread takes which part
+            found = torch.ops.nextword.float_linear(inputs, kernel)
+            torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
+    finally:
+        torch_calls._num_threads.reset(token)
+
+
 def test_threads_are_handed_over_and_given_back() -> None:
     before, elsewhere = torch.get_num_threads(), []
     arguments = step() | {"operands": torch_calls.Operands([]), "tables": {}}
