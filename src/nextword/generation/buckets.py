@@ -7,6 +7,8 @@ SMALLEST_CHUNK = 16
 LARGEST_CHUNK = 512
 SMALLEST_CAPACITY = 64
 PROMPTS_AT_ONCE = 8
+TOKENS_IN_CACHES = 1024
+"""The most tokens that a processor computes together: its caches hold little more of them."""
 
 
 def next_power_of_two(number: int) -> int:
@@ -60,11 +62,14 @@ def cache_capacity(prompt_lengths: Sequence[int], total_lengths: Sequence[int]) 
     return max(SMALLEST_CAPACITY, next_power_of_two(max(*prompts, *total_lengths)))
 
 
-def prefill_groups(prompt_lengths: Sequence[int]) -> list[tuple[Chunks, list[int]]]:
+def prefill_groups(
+    prompt_lengths: Sequence[int], most_tokens: int | None = None
+) -> list[tuple[Chunks, list[int]]]:
     """Group the prompts that are prefilled together: cut alike, and `PROMPTS_AT_ONCE` or one.
 
     Args:
         prompt_lengths: number of tokens of each prompt.
+        most_tokens: the most tokens of a chunk of several prompts; None for any number.
 
     Returns:
         For each group how its prompts are cut, and their indices.
@@ -78,8 +83,10 @@ def prefill_groups(prompt_lengths: Sequence[int]) -> list[tuple[Chunks, list[int
         prompts_by_chunks.setdefault(cut_prompt(length), []).append(prompt)
     groups = []
     for chunks, prompts in sorted(prompts_by_chunks.items()):
+        tokens = PROMPTS_AT_ONCE * (LARGEST_CHUNK if chunks.full else chunks.last)
+        at_once = PROMPTS_AT_ONCE if most_tokens is None or tokens <= most_tokens else 1
         while prompts:
-            size = PROMPTS_AT_ONCE if len(prompts) >= PROMPTS_AT_ONCE else 1
+            size = at_once if len(prompts) >= at_once else 1
             groups.append((chunks, prompts[:size]))
             prompts = prompts[size:]
     return groups

@@ -8,7 +8,7 @@ import numpy as np
 
 from nextword.generation.backend import get_backend
 from nextword.generation.beam_search import BeamSearch
-from nextword.generation.buckets import LARGEST_CHUNK, Chunks, prefill_groups
+from nextword.generation.buckets import LARGEST_CHUNK, TOKENS_IN_CACHES, Chunks, prefill_groups
 from nextword.generation.cache import Buffers, allocate_buffers
 from nextword.generation.contrastive_search import ContrastiveSearch
 from nextword.generation.generation import Generation
@@ -17,6 +17,7 @@ from nextword.generation.request import GeneratedToken, Request
 from nextword.generation.sampling import Sampling
 from nextword.generation.speculative_decoding import SpeculativeDecoding
 from nextword.generation.steps import Decoder, PromptSteps
+from nextword.ops.native import uses_kernels
 from nextword.samplers import Sampler
 
 Programs = TypeVar("Programs")
@@ -139,7 +140,8 @@ class Engine:
         Args:
             prompts: token ids.
         """
-        for chunks, indices in prefill_groups([len(prompt) for prompt in prompts]):
+        most_tokens = TOKENS_IN_CACHES if uses_kernels() else None
+        for chunks, indices in prefill_groups([len(prompt) for prompt in prompts], most_tokens):
             yield self._prefill(prompts, chunks, indices)
 
     def _prefill(
