@@ -41,6 +41,20 @@ def test_what_a_step_does_not_read_is_not_handed_over() -> None:
     np.testing.assert_array_equal(program(inputs=jnp.ones(3)), np.full(3, 6))
 
 
+def test_what_a_first_trace_did_not_read_is_no_constant_of_the_program() -> None:
+    variables = [keras.Variable(np.ones(3, "float32")) for _ in range(2)]
+    reads = [0]
+
+    def step(*, inputs: list[Any]) -> Any:
+        return inputs[0] + sum(variables[number] for number in reads)
+
+    program = Program(step, variables, (), CompileClock())
+    program(inputs=[jnp.ones(3)])
+    reads.append(1)
+    with pytest.raises(RuntimeError, match="which a first trace did not"):
+        program(inputs=[jnp.ones((2, 3))])
+
+
 @pytest.mark.skipif(kernels_in_use() is None, reason="built without native kernels")
 def test_a_native_step_is_handed_what_lies_outside_of_the_layers(backbone: Any) -> None:
     engine = Engine(backbone)

@@ -79,10 +79,11 @@ class Jitted:
         self.read: list[keras.Variable] = []
         self.reads_addresses = False
         self._clock = clock
+        left_out = set(map(id, addressed)) - set(map(id, variables))
 
         def traced(values: list[Any], addresses: Any, **arguments: Any) -> tuple[Any, Any]:
             clock.traces()
-            scope = _RecordingScope(zip(variables, values, strict=True))
+            scope = _RecordingScope(zip(variables, values, strict=True), left_out)
             with read_at_addresses(addresses, addressed) as given, scope:
                 results = step(**arguments)
             self.read = [each for each in variables if id(each) in scope.read]
@@ -105,13 +106,21 @@ class Jitted:
 
 
 class _RecordingScope(keras.StatelessScope):
-    """A scope that knows which variables' values were asked for."""
+    """A scope that knows which variables' values were asked for.
 
-    def __init__(self, values: Any) -> None:
+    Args:
+        values: the variables and their values.
+        left_out: identities of others, which must not become constants of a program.
+    """
+
+    def __init__(self, values: Any, left_out: set[int]) -> None:
         super().__init__(values)
         self.read: set[int] = set()
+        self._left_out = left_out
 
     def get_current_value(self, variable: keras.Variable) -> Any:
+        if id(variable) in self._left_out:
+            raise RuntimeError(f"A step reads {variable.path!r}, which a first trace did not.")
         self.read.add(id(variable))
         return super().get_current_value(variable)
 
