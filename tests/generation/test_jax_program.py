@@ -49,10 +49,23 @@ def test_what_a_first_trace_did_not_read_is_no_constant_of_the_program() -> None
         return inputs[0] + sum(variables[number] for number in reads)
 
     program = Program(step, variables, (), CompileClock())
-    program(inputs=[jnp.ones(3)])
+    program(inputs=[jnp.ones(3, "float32")])
     reads.append(1)
     with pytest.raises(RuntimeError, match="which a first trace did not"):
-        program(inputs=[jnp.ones((2, 3))])
+        program(inputs=[jnp.ones(3, "int32")])  # which is traced anew
+
+
+def test_each_number_of_rows_has_a_program_of_its_own() -> None:
+    variables = [keras.Variable(np.full(3, value, "float32")) for value in (1, 2)]
+
+    def step(*, nested: dict[str, Any]) -> Any:
+        return nested["inputs"] + variables[len(nested["inputs"]) > 1]
+
+    program = Program(step, variables, (), CompileClock())
+    for _ in range(2):
+        for rows, value in ((1, 1), (2, 2)):
+            outputs = program(nested={"inputs": jnp.zeros((rows, 3))})
+            np.testing.assert_array_equal(outputs, np.full((rows, 3), value))
 
 
 @pytest.mark.skipif(kernels_in_use() is None, reason="built without native kernels")

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import keras
+import numpy as np
 
 from nextword._garbage import collection_paused
 from nextword.ops.native import uses_kernels
@@ -143,6 +144,7 @@ class Program:
         clock: CompileClock,
     ) -> None:
         self._variables = variables
+        self._donated = donated
         self._addresses = Addresses(variables)
         self._jitted: dict[Hashable, Jitted] = {}
 
@@ -152,8 +154,7 @@ class Program:
         self._jit = jit
 
     def __call__(self, **arguments: Any) -> Any:
-        # All that decides upon the native kernels.
-        key = uses_kernels(), *(getattr(each, "shape", None) for each in arguments.values())
+        key = uses_kernels(), *self._shapes(arguments)
         if key not in self._jitted:
             self._jitted[key] = self._jitted_for(arguments)
         jitted = self._jitted[key]
@@ -163,6 +164,11 @@ class Program:
         results, end = jitted(values, self._addresses.table(), **arguments)
         self._addresses.read_until(end)
         return results
+
+    def _shapes(self, arguments: dict[str, Any]) -> list[tuple[int, ...]]:
+        """Return what decides how a step is computed: how many rows there are, and tokens."""
+        others = [value for name, value in arguments.items() if name not in self._donated]
+        return [np.shape(leaf) for leaf in jax.tree.leaves(others)]
 
     def _jitted_for(self, arguments: dict[str, Any]) -> Jitted:
         """Return the step as it is to be called for arguments of such shapes."""
