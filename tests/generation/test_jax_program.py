@@ -1,5 +1,7 @@
 """Programs are called with the values that they read, and no others."""
 
+import gc
+import weakref
 from typing import Any
 
 import jax
@@ -104,22 +106,59 @@ def test_kernels_may_be_taken_away_between_calls(backbone: Any) -> None:
     assert greedy(engine) == expected
 
 
-def test_values_are_kept_until_the_program_that_reads_them_has_ended() -> None:
-    variable = keras.Variable(np.ones(3, "float32"))
-    addresses = Addresses([variable])
-    addresses.table()
+def slow() -> Any:
+    """Return what is not there for a while."""
     matrix = jnp.ones((1500, 1500))
-    end = jax.jit(lambda x: jax.lax.fori_loop(0, 4, lambda _, y: y @ x / 1500, x))(matrix)
-    addresses.read_until(end)
-    del addresses
+    return jax.jit(lambda x: jax.lax.fori_loop(0, 4, lambda _, y: y @ x / 1500, x))(matrix)
+
+
+def test_values_are_kept_until_the_program_that_reads_them_has_ended() -> None:
+    addresses, value, results = Addresses(), jnp.zeros(3) + 1, [jnp.zeros(3) + 2]
+    addresses.table([value])
+    end = slow()
+    addresses.keep([value], results, end)
+    alive = weakref.ref(value)
+    del value, addresses
+    gc.collect()
+    assert alive() is not None
+    results.clear()  # which nobody goes on from
+    gc.collect()
     assert end.is_ready()
+    assert alive() is None
 
 
-def test_a_table_describes_new_values() -> None:
-    variable = keras.Variable(np.ones(3, "float32"))
-    addresses = Addresses([variable])
-    first = addresses.table()
-    assert addresses.table() is first
-    variable.assign(np.zeros(3, "float32"))
-    row = np.asarray(addresses.table()).view(np.int64)[0]
-    assert list(row) == [variable.value.unsafe_buffer_pointer(), 0, 1, 3, 0, 0, 0]
+def test_values_of_an_earlier_program_are_let_go_by_the_last_one_alone() -> None:
+    addresses, value = Addresses(), jnp.zeros(3) + 1
+    first, second = [jnp.zeros(3) + 2], [jnp.zeros(3) + 3]
+    addresses.keep([value], first, jnp.zeros(1))
+    addresses.keep([value], second, jnp.zeros(1))
+    alive = weakref.ref(value)
+    del value
+    first.clear()
+    gc.collect()
+    assert alive() is not None
+    second.clear()
+    gc.collect()
+    assert alive() is None
+
+
+def test_a_table_describes_new_values_when_the_old_ones_are_read() -> None:
+    addresses, before, after = Addresses(), jnp.zeros(3) + 1, jnp.zeros((2, 3)) + 2
+    first = addresses.table([before])
+    assert addresses.table([before]) is first
+    end = slow()
+    results = [jnp.zeros(3) + 2]
+    addresses.keep([before], results, end)
+    row = np.asarray(addresses.table([after])).view(np.int64)[0]
+    assert end.is_ready()
+    assert list(row) == [after.unsafe_buffer_pointer(), 0, 2, 2, 3, 0, 0]
+
+
+def test_replaced_weights_are_let_go_after_a_generation(backbone: Any) -> None:
+    engine = Engine(backbone)
+    greedy(engine)
+    variable = backbone.transformer_layers[0].trainable_variables[0]
+    before = weakref.ref(variable.value)
+    variable.assign(variable + 1)
+    gc.collect()
+    assert before() is None

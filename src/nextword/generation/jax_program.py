@@ -145,7 +145,7 @@ class Program:
     ) -> None:
         self._variables = variables
         self._donated = donated
-        self._addresses = Addresses(variables)
+        self._addresses = Addresses()
         self._jitted: dict[Hashable, Jitted] = {}
 
         def jit(own: Sequence[keras.Variable]) -> Jitted:
@@ -161,8 +161,9 @@ class Program:
         values = values_of(jitted.variables)
         if not jitted.reads_addresses:
             return jitted(values, None, **arguments)[0]
-        results, end = jitted(values, self._addresses.table(), **arguments)
-        self._addresses.read_until(end)
+        every = values_of(self._variables)
+        results, end = jitted(values, self._addresses.table(every), **arguments)
+        self._addresses.keep(every, results, end)
         return results
 
     def _shapes(self, arguments: dict[str, Any]) -> list[tuple[int, ...]]:
@@ -173,8 +174,9 @@ class Program:
     def _jitted_for(self, arguments: dict[str, Any]) -> Jitted:
         """Return the step as it is to be called for arguments of such shapes."""
         every = self._jit(self._variables)
-        table = self._addresses.table() if uses_kernels() else None
-        every.trace(values_of(self._variables), table, **arguments)
+        values = values_of(self._variables)
+        table = self._addresses.table(values) if uses_kernels() else None
+        every.trace(values, table, **arguments)
         if len(every.read) == len(self._variables):
             return every
         own = self._jit(every.read)

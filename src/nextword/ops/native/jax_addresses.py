@@ -9,7 +9,7 @@ import contextlib
 import contextvars
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from operator import is_
+from operator import call, is_
 from typing import Any
 
 import jax
@@ -27,53 +27,61 @@ def values_of(variables: Sequence[keras.Variable]) -> list[Any]:
     return [variable._value for variable in variables]
 
 
-class _Reads:
-    """Values, and the last of the programs that may read them.
+class _Reading:
+    """The values that programs may be reading.
 
-    XLA does not know that they are read, so they must be there until that program has ended.
+    XLA does not know that they are read, so they must be there until the programs have ended.
     """
 
     def __init__(self) -> None:
-        self.values: list[Any] = []
-        self.end: Any = None
+        self._values: Sequence[Any] = ()
+        self._end: Any = None
 
-    def wait(self) -> None:
-        if self.end is not None:
-            jax.block_until_ready(self.end)
-            self.end = None
+    def until(self, end: Any, values: Sequence[Any]) -> None:
+        """Keep values until a program has ended, which is dispatched behind all others."""
+        self._values, self._end = values, end
+
+    def finish(self, end: Any = None) -> None:
+        """Wait for the programs and let go of the values, unless one came behind that of `end`."""
+        if self._end is not None and (end is None or end is self._end):
+            jax.block_until_ready(self._end)
+            self._values, self._end = (), None
 
 
 class Addresses:
-    """Where the values of variables lie, as an argument of programs.
+    """Where the values of variables lie, as an argument of programs."""
 
-    Args:
-        variables: the variables.
-    """
-
-    def __init__(self, variables: Sequence[keras.Variable]) -> None:
-        self._variables = variables
-        self._reads = _Reads()
+    def __init__(self) -> None:
+        self._reading = _Reading()
+        self._described: list[weakref.ref[Any]] = []
         self._table: Any = None
-        # At the end of the process, JAX itself waits for its programs.
-        weakref.finalize(self, self._reads.wait).atexit = False
 
-    def table(self) -> Any:
-        """Return what describes each variable's value, uint32 `[variables, 2 * NUMBERS]`."""
-        values = values_of(self._variables)
-        if self._table is None or not all(map(is_, values, self._reads.values)):
-            self._reads.wait()
-            self._reads.values = jax.block_until_ready(values)
-            rows = [description(v.unsafe_buffer_pointer(), v.dtype.name, v.shape) for v in values]
-            self._table = jax.device_put(described(rows).view(np.uint32))
-        return self._table
-
-    def read_until(self, end: Any) -> None:
-        """Keep the values that `table` described until a program has ended.
+    def table(self, values: Sequence[Any]) -> Any:
+        """Return what describes values, uint32 `[values, 2 * NUMBERS]`.
 
         Args:
-            end: a result of the program.
+            values: the values of all variables, always as many.
         """
-        self._reads.end = end
+        if not self._described or not all(map(is_, map(call, self._described), values)):
+            self._reading.finish()
+            jax.block_until_ready(values)
+            rows = [description(v.unsafe_buffer_pointer(), v.dtype.name, v.shape) for v in values]
+            self._table = jax.device_put(described(rows).view(np.uint32))
+            self._described = list(map(weakref.ref, values))
+        return self._table
+
+    def keep(self, values: Sequence[Any], results: Any, end: Any) -> None:
+        """Keep values until a program has ended that reads them, or its results go on living.
+
+        Args:
+            values: what `table` has described.
+            results: the program's results, from which the next program goes on.
+            end: what is there when it has ended.
+        """
+        self._reading.until(end, values)
+        # At the end of the process, JAX itself waits for its programs.
+        first = jax.tree.leaves(results)[0]
+        weakref.finalize(first, self._reading.finish, end).atexit = False
 
 
 class _Given:
