@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from nextword.generation.buckets import (
     LARGEST_CHUNK,
     PROMPTS_AT_ONCE,
-    TOKENS_IN_CACHES,
+    TOKENS_AT_ONCE,
     prefill_groups,
 )
 
@@ -15,10 +15,10 @@ from nextword.generation.buckets import (
 @pytest.mark.parametrize(
     ("length", "most_tokens", "sizes"),
     [
-        (128, TOKENS_IN_CACHES, [8, 1, 1]),
-        (129, TOKENS_IN_CACHES, [1] * 10),
+        (128, TOKENS_AT_ONCE, [8, 1, 1]),
+        (129, TOKENS_AT_ONCE, [1] * 10),
         (129, None, [8, 1, 1]),
-        (LARGEST_CHUNK + 1, TOKENS_IN_CACHES, [1] * 10),
+        (LARGEST_CHUNK + 1, TOKENS_AT_ONCE, [1] * 10),
     ],
 )
 def test_how_many_are_computed_together(

@@ -7,8 +7,8 @@ SMALLEST_CHUNK = 16
 LARGEST_CHUNK = 512
 SMALLEST_CAPACITY = 64
 PROMPTS_AT_ONCE = 8
-TOKENS_IN_CACHES = 1024
-"""The most tokens that a processor computes together: its caches hold little more of them."""
+TOKENS_AT_ONCE = 1024
+"""The most tokens of several prompts on a CPU, whose own caches hold little more."""
 
 
 def next_power_of_two(number: int) -> int:

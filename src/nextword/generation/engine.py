@@ -8,7 +8,7 @@ import numpy as np
 
 from nextword.generation.backend import get_backend
 from nextword.generation.beam_search import BeamSearch
-from nextword.generation.buckets import LARGEST_CHUNK, TOKENS_IN_CACHES, Chunks, prefill_groups
+from nextword.generation.buckets import LARGEST_CHUNK, TOKENS_AT_ONCE, Chunks, prefill_groups
 from nextword.generation.cache import Buffers, allocate_buffers
 from nextword.generation.contrastive_search import ContrastiveSearch
 from nextword.generation.generation import Generation
@@ -140,7 +140,7 @@ class Engine:
         Args:
             prompts: token ids.
         """
-        most_tokens = TOKENS_IN_CACHES if uses_kernels() else None
+        most_tokens = TOKENS_AT_ONCE if uses_kernels() else None
         for chunks, indices in prefill_groups([len(prompt) for prompt in prompts], most_tokens):
             yield self._prefill(prompts, chunks, indices)
 

@@ -143,15 +143,12 @@ class Program:
         donated: Sequence[str],
         clock: CompileClock,
     ) -> None:
+        self._step = step
         self._variables = variables
         self._donated = donated
+        self._clock = clock
         self._addresses = Addresses()
         self._jitted: dict[Hashable, Jitted] = {}
-
-        def jit(own: Sequence[keras.Variable]) -> Jitted:
-            return Jitted(step, own, variables, donated, step.__name__, clock)
-
-        self._jit = jit
 
     def __call__(self, **arguments: Any) -> Any:
         key = uses_kernels(), *self._shapes(arguments)
@@ -165,6 +162,10 @@ class Program:
         results, end = jitted(values, self._addresses.table(every), **arguments)
         self._addresses.keep(every, results, end)
         return results
+
+    def _jit(self, own: Sequence[keras.Variable]) -> Jitted:
+        name = self._step.__name__
+        return Jitted(self._step, own, self._variables, self._donated, name, self._clock)
 
     def _shapes(self, arguments: dict[str, Any]) -> list[tuple[int, ...]]:
         """Return what decides how a step is computed: how many rows there are, and tokens."""

@@ -80,10 +80,11 @@ ffi::Error XlaPackedLinear(ffi::ThreadPool pool, ffi::AnyBuffer inputs, ffi::Any
 // has the number of a description are not among the arguments. Results: hidden states, and the
 // caches, which share the arguments' memory.
 ffi::Error XlaDecodeStep(ffi::ThreadPool pool, ffi::AnyBuffer inputs, ffi::AnyBuffer positions,
-                         ffi::AnyBuffer descriptions, ffi::RemainingArgs arrays, ffi::Result<ffi::AnyBuffer> outputs,
-                         ffi::RemainingRets caches, ffi::Span<const int64_t> places,
-                         ffi::Span<const int64_t> program, ffi::Span<const float> factors,
-                         ffi::Span<const int64_t> widths, int64_t result) {
+                         ffi::AnyBuffer descriptions, ffi::RemainingArgs arrays,
+                         ffi::Result<ffi::AnyBuffer> outputs, ffi::RemainingRets caches,
+                         ffi::Span<const int64_t> places, ffi::Span<const int64_t> program,
+                         ffi::Span<const float> factors, ffi::Span<const int64_t> widths,
+                         int64_t result) {
   Step step{program.begin(),
             static_cast<int64_t>(program.size()),
             factors.begin(),
