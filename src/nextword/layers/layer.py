@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from nextword.layers.weight_memory import WeightMemory
 from nextword.ops.native.step_program import NotCoveredError, Register, StepProgram
 
 WeightSource = Callable[[str, tuple[int, ...], str], Any]
@@ -21,6 +22,7 @@ WeightSource = Callable[[str, tuple[int, ...], str], Any]
 _weight_source: contextvars.ContextVar[WeightSource | None] = contextvars.ContextVar(
     "weight_source", default=None
 )
+_memory = WeightMemory()
 
 
 @contextlib.contextmanager
@@ -49,7 +51,8 @@ def _given(value: Any) -> Any:
     if keras.backend.backend() == "jax" and isinstance(value, np.ndarray) and value.flags.writeable:
         import jax
 
-        return jax.device_put(value)
+        # A processor reads it where it lies.
+        return jax.device_put(_memory.copy(value) if jax.default_backend() == "cpu" else value)
     return value
 
 

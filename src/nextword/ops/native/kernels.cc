@@ -1,5 +1,6 @@
 #include "kernels.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <vector>
@@ -61,22 +62,19 @@ QuantizedRows::QuantizedRows(int64_t num_rows, int64_t inputs)
     : inputs_(inputs),
       codes_(num_rows * inputs),
       halves_(2 * num_rows * inputs),
-      factors_(2 * num_rows * (inputs / kGroup)),
-      rows_(num_rows) {
+      factors_(2 * num_rows * (inputs / kGroup)) {
   const int64_t groups = inputs / kGroup;
-  for (int64_t row = 0; row < num_rows; ++row) {
-    const int8_t* high = halves_.data() + 2 * row * inputs;
-    const float* scales = factors_.data() + 2 * row * groups;
-    rows_[row] = {codes_.data() + row * inputs, high, high + inputs, scales, scales + groups};
+  for (int64_t row = 0; row < num_rows; row += kBlockRows) {
+    const int64_t rows = std::min(num_rows - row, kBlockRows);
+    float* scales = factors_.data() + 2 * row * groups;
+    blocks_.push_back({rows, codes_.data() + row * inputs, halves_.data() + 2 * row * inputs,
+                       scales, scales + rows * groups});
   }
 }
 
 void QuantizedRows::Quantize(int64_t row, const float* activations) {
-  const int64_t groups = inputs_ / kGroup;
-  int8_t* high = halves_.data() + 2 * row * inputs_;
-  float* scales = factors_.data() + 2 * row * groups;
-  CurrentKernels().quantize(activations, inputs_, codes_.data() + row * inputs_, high,
-                            high + inputs_, scales, scales + groups);
+  const QuantizedBlock& block = blocks_[row / kBlockRows];
+  CurrentKernels().quantize(activations, inputs_, block, row % kBlockRows);
 }
 
 }  // namespace nextword

@@ -11,6 +11,28 @@
 
 namespace nextword {
 
+// Memory that is kept from use to use, since the system must clear what is allocated anew. It
+// begins with a line of the cache: vectors that lie across two lines take twice as long to load.
+class AlignedFloats {
+ public:
+  // Returns memory for a number of floats, with whatever is in it.
+  float* Get(int64_t count) {
+    const size_t lines = (count + kFloats - 1) / kFloats;
+    if (lines_.size() < lines) lines_.resize(lines);
+    return reinterpret_cast<float*>(lines_.data());
+  }
+
+  // Returns the next number of floats that fills lines.
+  static int64_t Whole(int64_t count) { return (count + kFloats - 1) / kFloats * kFloats; }
+
+ private:
+  static constexpr int64_t kFloats = 16;
+  struct alignas(64) Line {
+    float floats[kFloats];
+  };
+  std::vector<Line> lines_;
+};
+
 // Weights of one output that share a scale. Activations are quantised in the same groups.
 constexpr int64_t kGroup = 32;
 // Outputs whose packed weights lie interleaved, so that one vector load feeds them all.
@@ -33,15 +55,19 @@ struct PackedMatrix {
   int64_t inputs;   // a multiple of kGroup
 };
 
-// One row of activations, quantised in groups to about 15 bits: scale * code, which is exact enough
-// that the result counts as that of the unquantised activations. The code is there twice, as one
-// number and as 128 * high + low, whichever the processor multiplies fastest.
-struct QuantizedRow {
-  const int16_t* codes;  // [inputs]
-  const int8_t* high;    // [inputs]
-  const int8_t* low;     // [inputs]
-  const float* scales;   // [inputs / kGroup]
-  const float* sums;     // [inputs / kGroup], of the group's quantised activations
+// Rows of activations that a kernel may take together.
+constexpr int64_t kBlockRows = 8;
+
+// Some rows of activations, quantised in groups to about 15 bits: scale * code, which is exact
+// enough that the result counts as that of the unquantised activations. The code is there twice,
+// as one number and as 128 * high + low, whichever the processor multiplies fastest. What is
+// multiplied with the same group of weights lies together.
+struct QuantizedBlock {
+  int64_t rows;     // at most kBlockRows
+  int16_t* codes;   // [inputs / kGroup, rows, kGroup]
+  int8_t* halves;   // [inputs / kGroup, rows, 2, kGroup], first the high ones
+  float* scales;    // [inputs / kGroup, rows]
+  float* sums;      // [inputs / kGroup, rows], of the group's quantised activations
 };
 
 // Rows of quantised activations, and the memory that they lie in.
@@ -52,20 +78,19 @@ class QuantizedRows {
   // Quantises one row of activations. Rows may be quantised by different threads.
   void Quantize(int64_t row, const float* activations);
 
-  const QuantizedRow* rows() const { return rows_.data(); }
+  const std::vector<QuantizedBlock>& blocks() const { return blocks_; }
 
  private:
   int64_t inputs_;
   std::vector<int16_t> codes_;
   std::vector<int8_t> halves_;
   std::vector<float> factors_;
-  std::vector<QuantizedRow> rows_;
+  std::vector<QuantizedBlock> blocks_;
 };
 
-// Writes out[row * stride + output] for rows [0, rows) and the outputs of tiles [first, last).
-using PackedKernel = void (*)(const PackedMatrix& weights, const QuantizedRow* rows,
-                              int64_t num_rows, int64_t first, int64_t last, float* out,
-                              int64_t stride);
+// Writes out[row * stride + output] for all rows and the outputs of tiles [first, last).
+using PackedKernel = void (*)(const PackedMatrix& weights, const QuantizedRows& rows,
+                              int64_t first, int64_t last, float* out, int64_t stride);
 
 // The same for a matrix [outputs, inputs] of numbers that are multiplied as floats, for outputs
 // [first, last), with activations in[row * inputs + input].
@@ -107,9 +132,9 @@ struct AttentionHead {
 
 using AttentionKernel = void (*)(const AttentionHead& head);
 
-// Quantises one row of activations; see QuantizedRow.
-using QuantizeKernel = void (*)(const float* in, int64_t inputs, int16_t* codes, int8_t* high,
-                                int8_t* low, float* scales, float* sums);
+// Quantises activations as one row of a block.
+using QuantizeKernel = void (*)(const float* in, int64_t inputs, const QuantizedBlock& block,
+                                int64_t row);
 
 // The kernels of one instruction set.
 struct Kernels {

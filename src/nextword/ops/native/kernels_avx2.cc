@@ -22,8 +22,8 @@ namespace avx2 {
 #include "kernels_portable.inc"
 #include "step_math.inc"
 
-// 32 codes of a word of 4 inputs for 8 outputs, times their activations: the sums of two inputs each,
-// those of outputs 0 to 3 in `first` and those of outputs 4 to 7 in `second`.
+// 32 codes of a word of 4 inputs for 8 outputs, times their activations: the sums of two inputs
+// each, those of outputs 0 to 3 in `first` and those of outputs 4 to 7 in `second`.
 inline void MultiplyAdd(__m256i codes, __m256i activations, __m256i* first, __m256i* second) {
   const __m256i low = _mm256_cvtepu8_epi16(_mm256_castsi256_si128(codes));
   const __m256i high = _mm256_cvtepu8_epi16(_mm256_extracti128_si256(codes, 1));
@@ -31,9 +31,10 @@ inline void MultiplyAdd(__m256i codes, __m256i activations, __m256i* first, __m2
   *second = _mm256_add_epi32(*second, _mm256_madd_epi16(high, activations));
 }
 
-// One tile of outputs and one row of activations.
+// One tile of outputs and one row of a block of activations.
 template <int kBits>
-void WideTile(const PackedMatrix& weights, const QuantizedRow& row, int64_t tile, float* out) {
+void WideTile(const PackedMatrix& weights, const QuantizedBlock& block, int64_t row, int64_t tile,
+              float* out) {
   constexpr int64_t kBytes = kTile * kGroup * kBits / 8;
   const int64_t groups = weights.inputs / kGroup;
   const __m256i low_half = _mm256_set1_epi8(0x0f);
@@ -41,7 +42,8 @@ void WideTile(const PackedMatrix& weights, const QuantizedRow& row, int64_t tile
   for (int64_t g = 0; g < groups; ++g) {
     const int64_t at = tile * groups + g;
     const uint8_t* codes = weights.codes + at * kBytes;
-    const int16_t* activations = row.codes + g * kGroup;
+    const int64_t quantized = g * block.rows + row;
+    const int16_t* activations = block.codes + quantized * kGroup;
     __m256i dots[2][2] = {{_mm256_setzero_si256(), _mm256_setzero_si256()},
                           {_mm256_setzero_si256(), _mm256_setzero_si256()}};
     for (int j = 0; j < kGroup * kBits / 32; ++j) {
@@ -75,22 +77,24 @@ void WideTile(const PackedMatrix& weights, const QuantizedRow& row, int64_t tile
           weights.minimums == nullptr
               ? _mm256_mul_ps(scale, _mm256_set1_ps(-static_cast<float>(weights.zero_point)))
               : halves(weights.minimums);
-      const __m256 scaled = _mm256_mul_ps(scale, _mm256_set1_ps(row.scales[g]));
+      const __m256 scaled = _mm256_mul_ps(scale, _mm256_set1_ps(block.scales[quantized]));
       sums[half] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(ordered), scaled, sums[half]);
-      sums[half] = _mm256_fmadd_ps(minimum, _mm256_set1_ps(row.sums[g]), sums[half]);
+      sums[half] = _mm256_fmadd_ps(minimum, _mm256_set1_ps(block.sums[quantized]), sums[half]);
     }
   }
   _mm256_storeu_ps(out, sums[0]);
   _mm256_storeu_ps(out + 8, sums[1]);
 }
 
-void WidePacked(const PackedMatrix& weights, const QuantizedRow* rows, int64_t num_rows,
-                int64_t first, int64_t last, float* out, int64_t stride) {
+void WidePacked(const PackedMatrix& weights, const QuantizedRows& rows, int64_t first, int64_t last,
+                float* out, int64_t stride) {
+  const auto kernel = weights.bits == 4 ? WideTile<4> : WideTile<8>;
   for (int64_t tile = first; tile < last; ++tile) {
-    for (int64_t row = 0; row < num_rows; ++row) {
-      float* at = out + row * stride + tile * kTile;
-      const auto kernel = weights.bits == 4 ? WideTile<4> : WideTile<8>;
-      kernel(weights, rows[row], tile, at);
+    float* at = out + tile * kTile;
+    for (const QuantizedBlock& block : rows.blocks()) {
+      for (int64_t row = 0; row < block.rows; ++row, at += stride) {
+        kernel(weights, block, row, tile, at);
+      }
     }
   }
 }

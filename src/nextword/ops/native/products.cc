@@ -96,7 +96,7 @@ std::string PackedLinear(const Array& inputs, const Array& codes, const Array& s
   });
   const PackedKernel kernel = CurrentKernels().packed;
   Parallel(threads, tiles, kTile * width * rows, [&](int64_t first, int64_t last) {
-    kernel(weights, quantized.rows(), rows, first, last, outputs.as<float>(), tiles * kTile);
+    kernel(weights, quantized, first, last, outputs.as<float>(), tiles * kTile);
   });
   return "";
 }

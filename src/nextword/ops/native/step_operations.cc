@@ -180,7 +180,7 @@ class Linear : public Operation {
     const float* in = memory_->row(in_, 0);
     float* out = memory_->row(part.out, 0);
     if (part.kind == kPacked) {
-      kernels.packed(part.packed, quantized_->rows(), tokens, first, last, out, part.outputs);
+      kernels.packed(part.packed, *quantized_, first, last, out, part.outputs);
     } else if (part.kind == kInt8) {
       const Int8Matrix weights{static_cast<const int8_t*>(memory_->operand(part.values).data),
                                memory_->Floats(part.scales), inputs_};

@@ -22,12 +22,10 @@ class Memory {
     int64_t size = 0;
     for (int64_t i = 0; i < step.num_registers; ++i) {
       starts_.push_back(size);
-      size += tokens * std::max<int64_t>(step.widths[i], 0);
+      size += AlignedFloats::Whole(tokens * std::max<int64_t>(step.widths[i], 0));
     }
-    // Kept from step to step: what is allocated anew must be cleared by the system.
-    thread_local std::vector<float> floats;
-    if (static_cast<int64_t>(floats.size()) < size) floats.resize(size);
-    floats_ = floats.data();
+    thread_local AlignedFloats floats;
+    floats_ = floats.Get(size);
   }
 
   bool IsRegister(int64_t number, int64_t width) const {
