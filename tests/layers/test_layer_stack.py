@@ -30,7 +30,7 @@ def is_native(backbone: Any, rows: int, length: int, dtype: str = "float32") -> 
 def expected(backbone: Any) -> bool:
     config = backbone.config
     rounds_biases = config.position_embedding == "alibi" and config.alibi_dtype != "float32"
-    return config.experts is None and config.latent is None and not rounds_biases
+    return config.latent is None and not rounds_biases
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nextword
@@ -50,6 +50,7 @@ def test_a_loaded_model_computes_with_weights_in_huge_pages(tmp_path):
     assert all(_is_advised(v.value.unsafe_buffer_pointer()) for v in large)
 
 
+@settings(deadline=None, max_examples=20)
 @given(st.lists(st.integers(1, 3 << 20), min_size=1, max_size=30))
 def test_copies_do_not_overlap(sizes):
     memory = WeightMemory()

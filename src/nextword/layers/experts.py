@@ -9,13 +9,15 @@ from nextword.layers.config import DecoderConfig
 from nextword.layers.feed_forward import FeedForward, gated
 from nextword.layers.layer import Layer
 from nextword.layers.linear import Linear
+from nextword.ops.native.step_program import Register, StepProgram
 
 
 class Experts(Layer):
     """Gated feed-forward networks, of which a router chooses a few for each token.
 
     Every expert computes every token, and those that were not chosen get weight 0: that keeps
-    shapes fixed, at the price of work that grows with the number of experts.
+    shapes fixed, at the price of work that grows with the number of experts. In a native step only
+    the chosen ones compute.
 
     Args:
         config: the decoder's description, with `experts`.
@@ -101,6 +103,42 @@ class Experts(Layer):
         if self.shared_gate is not None:
             shared = shared * ops.sigmoid(self.shared_gate(hidden_states))
         return outputs + shared
+
+    def emit(self, program: StepProgram, inputs: Register) -> Register:
+        """Compute in a native step what `call` returns."""
+        experts, config = self.experts, self.config
+        (logits,) = program.linear(inputs, self.router.native())
+        choice = program.route(
+            logits,
+            self.choice_bias,
+            chosen=experts.experts_per_token,
+            is_sigmoid=experts.scoring == "sigmoid",
+            is_normalized=experts.normalized,
+            scale=experts.scale,
+            groups=experts.num_groups,
+            chosen_groups=experts.groups_per_token,
+            scores_per_group=experts.scores_per_group,
+        )
+        projected = program.expert_linear(
+            inputs,
+            choice,
+            (self.expert_gate, self.expert_gate_bias),
+            (self.expert_intermediate, self.expert_intermediate_bias),
+        )
+        activated = program.activate(config.activation, *projected, limit=config.gate_limit)
+        (said,) = program.expert_linear(
+            activated, choice, (self.expert_output, self.expert_output_bias)
+        )
+        outputs = program.mix(said, choice)
+        if self.shared is None:
+            return outputs
+        shared = self.shared.emit(program, inputs)
+        if self.shared_gate is not None:
+            # The one expert of a router of its own.
+            (gate,) = program.linear(inputs, self.shared_gate.native())
+            weight = program.route(gate, None, chosen=1, is_sigmoid=True, is_normalized=False)
+            shared = program.mix(shared, weight)
+        return program.add(outputs, shared)
 
     def _router_weights(self, hidden_states: Any) -> Any:
         """Return each expert's weight for each token, `[batch, length, num_experts]`."""

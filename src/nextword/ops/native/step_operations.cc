@@ -1,5 +1,7 @@
 #include "step_operations.h"
 
+#include "expert_operations.h"
+
 namespace nextword {
 namespace {
 
@@ -443,7 +445,8 @@ std::unique_ptr<Operation> Make(Integers& integers, const float* factors) {
 // By their codes; `Code` in step_program.py has the same order.
 constexpr std::unique_ptr<Operation> (*kMakers[])(Integers&, const float*) = {
     Make<Norm>,  Make<Quantize>, Make<Linear>,   Make<Rotate>,
-    Make<Store>, Make<Attend>,   Make<Activate>, Make<Add>};
+    Make<Store>, Make<Attend>,   Make<Activate>, Make<Add>,
+    MakeRoute,   MakeExpertLinear, MakeMix};
 constexpr int64_t kCodes = sizeof kMakers / sizeof *kMakers;
 
 }  // namespace

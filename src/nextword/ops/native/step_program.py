@@ -2,7 +2,7 @@
 
 Each layer says in its `emit` what it computes, in the instructions below; `StepProgram.run` then
 calls the kernels once for all of them, as often as there are steps. `step.cc` executes them, and
-`step_operations.cc` says what their numbers mean.
+`step_operations.cc` and `expert_operations.h` say what their numbers mean.
 """
 
 import contextlib
@@ -34,6 +34,9 @@ class Code(enum.IntEnum):
     ATTEND = 5
     ACTIVATE = 6
     ADD = 7
+    ROUTE = 8
+    EXPERT_LINEAR = 9
+    MIX = 10
 
 
 _ACTIVATIONS = ("silu", "gelu_tanh", "quick_gelu", "gelu", "relu", "relu_squared")
@@ -91,6 +94,21 @@ class Cache:
     number: int
     heads: int
     width: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """Which experts were chosen for each token, and their weights.
+
+    Attributes:
+        register: both, where the instructions find them.
+        num_experts: number of all experts.
+        chosen: number of those that were chosen for a token.
+    """
+
+    register: Register
+    num_experts: int
+    chosen: int
 
 
 class Rotation(Protocol):
@@ -256,6 +274,59 @@ class StepProgram:
         outputs = self._register(first.width)
         integers = [outputs.number, first.number, second.number, first.width]
         self._add(Code.ADD, integers, factor)
+        return outputs
+
+    def route(
+        self,
+        logits: Register,
+        choice_bias: Any | None,
+        *,
+        chosen: int,
+        is_sigmoid: bool,
+        is_normalized: bool,
+        scale: float = 1.0,
+        groups: int = 1,
+        chosen_groups: int = 1,
+        scores_per_group: int = 1,
+    ) -> Choice:
+        """Choose experts for each token by a router's logits; see `ExpertsConfig`."""
+        outputs = self._register(2 * chosen)
+        integers = [outputs.number, logits.number, logits.width, chosen, int(is_sigmoid)]
+        integers += [int(is_normalized), groups, chosen_groups, scores_per_group]
+        self._add(Code.ROUTE, [*integers, self._floats(choice_bias)], scale)
+        return Choice(outputs, logits.width, chosen)
+
+    def expert_linear(
+        self, inputs: Register, choice: Choice, *kernels: tuple[Any, Any | None]
+    ) -> tuple[Register, ...]:
+        """Multiply with matrices of the experts that were chosen for each token.
+
+        Args:
+            inputs: what the chosen share, or what each of them has for itself, one after the other.
+            choice: which were chosen.
+            *kernels: float32 or bfloat16 variables `[num_experts, outputs, inputs]`, each with its
+                biases `[num_experts, outputs]` or None.
+
+        Returns:
+            For each kernel what the chosen make of it, one after the other.
+        """
+        width = kernels[0][0].shape[-1]
+        integers = [inputs.number, choice.register.number, choice.num_experts, choice.chosen]
+        integers += [width, int(inputs.width != width)]
+        outputs = []
+        for kernel, biases in kernels:
+            is_bfloat16 = _check_dtype(kernel, "float32", "bfloat16") == "bfloat16"
+            outputs.append(self._register(choice.chosen * kernel.shape[1]))
+            integers += [outputs[-1].number, kernel.shape[1], int(is_bfloat16)]
+            integers += [self._place(kernel), self._floats(biases)]
+        self._add(Code.EXPERT_LINEAR, integers)
+        return tuple(outputs)
+
+    def mix(self, inputs: Register, choice: Choice) -> Register:
+        """Add up what each of the chosen experts says, times its weight."""
+        outputs = self._register(inputs.width // choice.chosen)
+        integers = [outputs.number, inputs.number, choice.register.number, choice.chosen]
+        self._add(Code.MIX, [*integers, outputs.width])
         return outputs
 
     def run(
