@@ -1,6 +1,5 @@
 """A native step's experts give what float64 NumPy gives, on every instruction set."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -12,23 +11,12 @@ from hypothesis import strategies as st
 from scipy import special
 
 from backends import without_gradients
-from nextword.ops.native import kernels_in_use, kernels_used, uses_kernels
+from nextword.ops.native import kernels_in_use, uses_kernels
 from nextword.ops.native.step_program import NativeMatrix, NotCoveredError, StepProgram
 
 pytestmark = pytest.mark.skipif(kernels_in_use() is None, reason="built without native kernels")
 
 tensor, to_numpy = keras.ops.convert_to_tensor, keras.ops.convert_to_numpy
-INSTRUCTION_SETS = ["avx512-vnni", "avx2", "portable"]
-
-
-@pytest.fixture(params=INSTRUCTION_SETS)
-def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
-    assert uses_kernels()  # which tells JAX of the kernels
-    try:
-        with without_gradients(), kernels_used(request.param):
-            yield request.param
-    except ValueError:
-        pytest.skip("not on this machine")
 
 
 def run(program: StepProgram, hidden_states: np.ndarray, cache: tuple[Any, Any]) -> np.ndarray:

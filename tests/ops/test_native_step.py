@@ -1,6 +1,5 @@
 """The instructions of a native step give what float64 NumPy gives, on every instruction set."""
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import keras
@@ -8,11 +7,13 @@ import numpy as np
 import pytest
 from scipy import special
 
-from backends import without_gradients
-from nextword.ops.native import kernel_calls, kernels_in_use, kernels_used, uses_kernels
+from nextword.ops.native import kernel_calls, kernels_in_use
 from nextword.ops.native.step_program import NativeMatrix, Register, StepProgram
 
-pytestmark = pytest.mark.skipif(kernels_in_use() is None, reason="built without native kernels")
+pytestmark = [
+    pytest.mark.skipif(kernels_in_use() is None, reason="built without native kernels"),
+    pytest.mark.usefixtures("instruction_set"),
+]
 
 tensor, to_numpy = keras.ops.convert_to_tensor, keras.ops.convert_to_numpy
 
@@ -22,16 +23,6 @@ WIDTH = HEADS * KEY_WIDTH
 POSITIONS = np.array([0, 17, CAPACITY - LENGTH], "int32")
 RANDOM = np.random.default_rng(0)
 HIDDEN = RANDOM.normal(size=(ROWS, LENGTH, WIDTH)).astype("float32")
-
-
-@pytest.fixture(params=["avx512-vnni", "avx2", "portable"], autouse=True)
-def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
-    assert uses_kernels()  # which tells JAX of the kernels
-    try:
-        with without_gradients(), kernels_used(request.param):
-            yield request.param
-    except ValueError:
-        pytest.skip("not on this machine")
 
 
 def caches(dtype: str = "float32") -> tuple[Any, Any]:

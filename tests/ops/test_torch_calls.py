@@ -30,6 +30,7 @@ CODES, SCALES = (KERNEL * 50).to(torch.int8), torch.ones(32)
 def test_what_is_computed() -> None:
     summary = run_on_torch(
         "ops/test_native.py",
+        "ops/test_native_experts.py",
         "ops/test_native_step.py",
         "ops/test_torch_calls.py",
         "quantization/test_grouped.py",
