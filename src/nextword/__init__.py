@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from nextword._backend import require_backend, select_backend
+from nextword._garbage import collection_paused
 
 if TYPE_CHECKING:
     from nextword import layers, models, presets, samplers, tokenizers
@@ -34,7 +35,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'nextword' has no attribute {name!r}")
     if name in _NEED_KERAS:
         require_backend()
-    return importlib.import_module(f"nextword.{name}")
+    with collection_paused():
+        return importlib.import_module(f"nextword.{name}")
 
 
 def __dir__() -> list[str]:

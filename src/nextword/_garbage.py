@@ -9,10 +9,10 @@ from collections.abc import Iterator
 def collection_paused() -> Iterator[None]:
     """Keep the garbage collector from running in this context.
 
-    It looks at every object there is whenever many new ones have come, and where a model is built
-    or a program traced, objects come by the hundred thousand and stay: an eighth of the time to
-    the first token goes by with it, and nothing is found. What has come in the meantime counts as
-    old afterwards, unless the caller keeps objects frozen.
+    It looks at every object there is whenever many new ones have come, and where Keras is imported,
+    a model is built or a program traced, objects come by the hundred thousand and stay: an eighth
+    of the time to the first token goes by with it, and nothing is found. What has come in the
+    meantime counts as old afterwards, unless the caller keeps objects frozen.
     """
     was_enabled = gc.isenabled()
     gc.disable()
