@@ -13,6 +13,7 @@ from scipy import special
 from backends import without_gradients
 from nextword.ops.native import kernels_in_use, uses_kernels
 from nextword.ops.native.step_program import NativeMatrix, NotCoveredError, StepProgram
+from nextword.quantization import FORMATS
 
 pytestmark = pytest.mark.skipif(kernels_in_use() is None, reason="built without native kernels")
 
@@ -60,15 +61,28 @@ def chosen_weights(
     return weights
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def native_experts(kernels: np.ndarray, form: str) -> tuple[NativeMatrix, np.ndarray]:
+    """Return kernels `[experts, out, in]` held in a dtype or a format, and what they are then."""
+    shape = kernels.shape[0] * kernels.shape[1], kernels.shape[2]
+    if form not in FORMATS:
+        return NativeMatrix(*shape, tensor(kernels, form)), kernels
+    parts = FORMATS[form].quantize(kernels.reshape(shape))
+    tensors = {name: tensor(part) for name, part in parts.items()}
+    rounded = FORMATS[form].dequantize(parts).reshape(kernels.shape)
+    return FORMATS[form].native(shape, tensors), rounded
+
+
+@pytest.mark.parametrize(
+    "form", ["float32", "bfloat16", "int8_weight_only", "q8_0", "q4_1", "q4_0"]
+)
 @pytest.mark.parametrize("has_biases", [False, True])
 @pytest.mark.parametrize("grouped", [False, True])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 2)], ids=str)
 def test_experts(
-    instruction_set: str, shape: tuple[int, int], grouped: bool, has_biases: bool, dtype: str
+    instruction_set: str, shape: tuple[int, int], grouped: bool, has_biases: bool, form: str
 ) -> None:
     random = np.random.default_rng(1)
-    width, inner, number = 48, 40, 12
+    width, inner, number = (96, 64, 12) if form.startswith("q") else (48, 40, 12)
     routing: dict[str, Any] = {
         "chosen": 3,
         "is_sigmoid": grouped,
@@ -89,9 +103,10 @@ def test_experts(
     kernels = [numbers(number, inner, width), numbers(number, inner, width)]
     kernels.append(numbers(number, width, inner))
     biases = [numbers(number, kernel.shape[1]) if has_biases else None for kernel in kernels]
+    held, kernels = zip(*(native_experts(kernel, form) for kernel in kernels), strict=True)
     given = [
-        (tensor(kernel, dtype), None if bias is None else tensor(bias))
-        for kernel, bias in zip(kernels, biases, strict=True)
+        (matrix, None if bias is None else tensor(bias))
+        for matrix, bias in zip(held, biases, strict=True)
     ]
 
     cache = empty_cache(shape[0])
@@ -120,7 +135,10 @@ def test_experts(
     one, other = product(x, 0), product(x, 1)
     said = product(one * special.expit(one) * other, 2)
     expected = np.einsum("bte,bteo->bto", weights, said)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+    # For packed weights activations have 15 bits, in both products.
+    tolerance = 2e-4 if form.startswith("q") else 1e-5
+    atol = tolerance * np.abs(expected).max()
+    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=atol)
 
 
 @settings(deadline=None, max_examples=40)
@@ -155,7 +173,7 @@ def test_routing(
         program = StepProgram(number, [cache])
         choice = program.route(program.hidden_states, None, **routing)
         # Each expert says its number: a matrix of zeros, and a bias.
-        kernel = tensor(np.zeros((number, number, number), "float32"))
+        kernel, _ = native_experts(np.zeros((number, number, number), "float32"), "float32")
         unit = tensor(np.eye(number, dtype="float32"))
         (said,) = program.expert_linear(program.hidden_states, choice, (kernel, unit))
         program.result = program.mix(said, choice)
@@ -172,7 +190,8 @@ def test_equal_scores_choose_the_first() -> None:
         choice = program.route(
             program.hidden_states, None, chosen=2, is_sigmoid=False, is_normalized=True
         )
-        kernel, unit = tensor(np.zeros((4, 4, 4), "float32")), tensor(np.eye(4, dtype="float32"))
+        kernel, _ = native_experts(np.zeros((4, 4, 4), "float32"), "float32")
+        unit = tensor(np.eye(4, dtype="float32"))
         (said,) = program.expert_linear(program.hidden_states, choice, (kernel, unit))
         program.result = program.mix(said, choice)
         found = run(program, np.zeros((1, 1, 4), "float32"), cache)
@@ -184,6 +203,16 @@ def test_kernels_of_other_dtypes_are_left_to_the_portable_operations() -> None:
     choice = program.route(
         program.hidden_states, None, chosen=1, is_sigmoid=False, is_normalized=True
     )
-    kernel = tensor(np.zeros((4, 4, 4), "float16"))
+    kernel, _ = native_experts(np.zeros((4, 4, 4), "float32"), "float16")
     with pytest.raises(NotCoveredError):
         program.expert_linear(program.hidden_states, choice, (kernel, None))
+
+
+def test_experts_that_share_a_tile_are_left_to_the_portable_operations() -> None:
+    program = StepProgram(32, [empty_cache(1)])
+    choice = program.route(
+        program.hidden_states, None, chosen=1, is_sigmoid=False, is_normalized=True
+    )
+    matrix, _ = native_experts(np.zeros((32, 8, 32), "float32"), "q8_0")
+    with pytest.raises(NotCoveredError):
+        program.expert_linear(program.hidden_states, choice, (matrix, None))

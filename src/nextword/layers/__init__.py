@@ -10,7 +10,16 @@ from nextword.layers.latent_config import LatentConfig
 from nextword.layers.layer import Layer, WeightSource, initialize_from
 from nextword.layers.layer_stack import apply_layers
 from nextword.layers.linear import Linear
-from nextword.layers.matrix import Held, LowRankUpdate, Matrix, MatrixSource, held_as, part_path
+from nextword.layers.matrix import (
+    Accepts,
+    Held,
+    LowRankUpdate,
+    Matrix,
+    MatrixSource,
+    held_as,
+    part_path,
+    rows_shape,
+)
 from nextword.layers.normalization import Normalization, norm_layer
 from nextword.layers.rotary_config import (
     DynamicScaling,
@@ -29,6 +38,7 @@ from nextword.layers.rotary_embedding import RotaryEmbedding
 from nextword.layers.transformer_layer import TransformerLayer
 
 __all__ = [
+    "Accepts",
     "Activation",
     "Attention",
     "DecoderConfig",
@@ -65,5 +75,6 @@ __all__ = [
     "part_path",
     "rotary_config",
     "rotary_scaling",
+    "rows_shape",
     "yarn_magnitude",
 ]

@@ -1,5 +1,6 @@
 """A mixture of expert feed-forward networks (https://arxiv.org/abs/2101.03961)."""
 
+import functools
 from typing import Any
 
 import keras
@@ -9,7 +10,22 @@ from nextword.layers.config import DecoderConfig
 from nextword.layers.feed_forward import FeedForward, gated
 from nextword.layers.layer import Layer
 from nextword.layers.linear import Linear
+from nextword.layers.matrix import Matrix, rows_shape
 from nextword.ops.native.step_program import Register, StepProgram
+from nextword.ops.packed_layout import TILE
+from nextword.quantization import GroupedFormat, WeightFormat
+
+
+class Router(Linear):
+    """A linear layer whose outputs choose experts.
+
+    Blocks of GGUF never hold its kernel, as in llama.cpp: it is small, and what is rounded here
+    changes who computes at all.
+    """
+
+    def accepts(self, form: WeightFormat) -> bool:
+        """Return whether the kernel may be rounded to a format."""
+        return not isinstance(form, GroupedFormat)
 
 
 class Experts(Layer):
@@ -18,6 +34,10 @@ class Experts(Layer):
     Every expert computes every token, and those that were not chosen get weight 0: that keeps
     shapes fixed, at the price of work that grows with the number of experts. In a native step only
     the chosen ones compute.
+
+    The matrices of all experts are held as one. Of the formats of packed weights they take the
+    blocks of GGUF, as in llama.cpp; 8 bits with a scale for each output they do not, because
+    KerasHub keeps them in floats then.
 
     Args:
         config: the decoder's description, with `experts`.
@@ -34,14 +54,14 @@ class Experts(Layer):
         self.config = config
         self.experts = experts = config.experts
         policy, use_bias = self.dtype_policy, config.feed_forward_bias
-        self.router = Linear(experts.num_experts, use_bias=use_bias, name="router", dtype=policy)
+        self.router = Router(experts.num_experts, use_bias=use_bias, name="router", dtype=policy)
         self.shared = (
             FeedForward(config, experts.shared_dim, name="shared", dtype=policy)
             if experts.shared_dim
             else None
         )
         self.shared_gate = (
-            Linear(1, name="shared_gate", dtype=policy) if experts.shared_gate else None
+            Router(1, name="shared_gate", dtype=policy) if experts.shared_gate else None
         )
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -64,18 +84,20 @@ class Experts(Layer):
             else None
         )
 
-    def _kernel(self, name: str, inputs: int | None, outputs: int | None) -> tuple[Any, Any]:
-        """Return the kernels of all experts, `[num_experts, outputs, inputs]`, and their biases."""
+    def _kernel(self, name: str, inputs: int | None, outputs: int | None) -> tuple[Matrix, Any]:
+        """Return the stack of matrices `[num_experts, outputs, inputs]`, and the biases."""
         number = self.experts.num_experts
-        kernel = self.add_weight(
-            name=name,
-            shape=(number, outputs, inputs),
-            initializer=keras.initializers.RandomNormal(stddev=0.02),
-        )
+        shape: Any = (number, outputs, inputs)
+        kernel = Matrix(self, name, shape, functools.partial(_accepts, shape))
         if not self.config.feed_forward_bias:
             return kernel, None
         bias = self.add_weight(name=f"{name}_bias", shape=(number, outputs), initializer="zeros")
         return kernel, bias
+
+    @property
+    def matrices(self) -> tuple[Matrix, ...]:
+        """The matrices of all experts."""
+        return self.expert_gate, self.expert_intermediate, self.expert_output
 
     def call(self, hidden_states: Any, training: bool | None = None) -> Any:
         """Transform each token by the experts chosen for it.
@@ -87,14 +109,16 @@ class Experts(Layer):
         Returns:
             Float tensor of the same shape.
         """
-        weights = ops.cast(self._router_weights(hidden_states), hidden_states.dtype)
-        gate = ops.einsum("bth,eih->btei", hidden_states, self.expert_gate)
-        intermediate = ops.einsum("bth,eih->btei", hidden_states, self.expert_intermediate)
+        dtype = keras.backend.standardize_dtype(hidden_states.dtype)
+        weights = ops.cast(self._router_weights(hidden_states), dtype)
+        gates, intermediates, kernels = (matrix.floats(dtype) for matrix in self.matrices)
+        gate = ops.einsum("bth,eih->btei", hidden_states, gates)
+        intermediate = ops.einsum("bth,eih->btei", hidden_states, intermediates)
         if self.expert_gate_bias is not None:
             gate = gate + self.expert_gate_bias
             intermediate = intermediate + self.expert_intermediate_bias
         weighted = gated(self.config, gate, intermediate) * ops.expand_dims(weights, -1)
-        outputs = ops.einsum("btei,ehi->bth", weighted, self.expert_output)
+        outputs = ops.einsum("btei,ehi->bth", weighted, kernels)
         if self.expert_output_bias is not None:
             outputs = outputs + ops.matmul(weights, self.expert_output_bias)
         if self.shared is None:
@@ -122,12 +146,12 @@ class Experts(Layer):
         projected = program.expert_linear(
             inputs,
             choice,
-            (self.expert_gate, self.expert_gate_bias),
-            (self.expert_intermediate, self.expert_intermediate_bias),
+            (self.expert_gate.native(), self.expert_gate_bias),
+            (self.expert_intermediate.native(), self.expert_intermediate_bias),
         )
         activated = program.activate(config.activation, *projected, limit=config.gate_limit)
         (said,) = program.expert_linear(
-            activated, choice, (self.expert_output, self.expert_output_bias)
+            activated, choice, (self.expert_output.native(), self.expert_output_bias)
         )
         outputs = program.mix(said, choice)
         if self.shared is None:
@@ -165,6 +189,13 @@ class Experts(Layer):
             grouped = ops.where(ops.expand_dims(allowed, -1) > 0, grouped, -1e30)
             scores = ops.reshape(grouped, ops.shape(scores))
         return _largest(scores, experts.experts_per_token)
+
+
+def _accepts(shape: tuple[int, int, int], form: WeightFormat) -> bool:
+    """Return whether the matrices of experts may be rounded to a format."""
+    # Each expert has whole tiles, so that its part of the packed weights is its own.
+    is_whole = shape[1] % TILE == 0
+    return isinstance(form, GroupedFormat) and is_whole and form.fits(rows_shape(shape))
 
 
 def _largest(scores: Any, number: int) -> Any:

@@ -5,6 +5,7 @@ from typing import Any
 from nextword.layers.layer import Layer
 from nextword.layers.matrix import Matrix
 from nextword.ops.native.step_program import NativeMatrix
+from nextword.quantization import WeightFormat
 
 
 class Linear(Layer):
@@ -32,12 +33,16 @@ class Linear(Layer):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         width: Any = input_shape[-1]
-        self.kernel = Matrix(self, "kernel", (self.units, width))
+        self.kernel = Matrix(self, "kernel", (self.units, width), self.accepts)
         self.bias = (
             self.add_weight(name="bias", shape=(self.units,), initializer="zeros")
             if self.use_bias
             else None
         )
+
+    def accepts(self, form: WeightFormat) -> bool:
+        """Return whether the kernel may be rounded to a format."""
+        return True
 
     def call(self, inputs: Any) -> Any:
         return self.kernel.apply(inputs, self.bias)

@@ -30,16 +30,29 @@ class Held(NamedTuple):
     parts: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
+def rows_shape(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return the number of all rows and that of columns of a matrix, or of a stack of some.
+
+    Example:
+    >>> rows_shape((4, 16, 32))
+    (64, 32)
+    """
+    return math.prod(shape[:-1]), shape[-1]
+
+
 def part_path(path: str, part: str) -> str:
     """Return the path of the variable that holds a part of the matrix at a path."""
     return path if part == "values" else f"{path}_{part}"
 
 
-MatrixSource = Callable[[str, tuple[int, int]], Held]
-"""Maps a matrix's path and its shape `(out, in)` to how it is held."""
+Accepts = Callable[[WeightFormat], bool]
+"""Whether a matrix may be rounded to a format."""
+
+MatrixSource = Callable[[str, tuple[int, ...], Accepts], Held]
+"""Maps a matrix's path, its shape and what it accepts to how it is held."""
 
 _source: contextvars.ContextVar[MatrixSource] = contextvars.ContextVar(
-    "matrix_source", default=lambda path, shape: Held()
+    "matrix_source", default=lambda path, shape, accepts: Held()
 )
 
 
@@ -52,7 +65,7 @@ def held_as(source: MatrixSource | Mapping[str, WeightFormat]) -> Iterator[None]
     """
     if isinstance(source, Mapping):
         formats = source
-        token = _source.set(lambda path, shape: Held(formats.get(path, FLOAT)))
+        token = _source.set(lambda path, *_: Held(formats.get(path, FLOAT)))
     else:
         token = _source.set(source)
     try:
@@ -104,27 +117,37 @@ class LowRankUpdate:
 
 
 class Matrix:
-    """A matrix `[out, in]` that a layer projects with, or looks rows up in.
+    """A matrix `[out, in]` that a layer projects with, or looks rows up in; or a stack of several.
 
-    It is held as floats, or packed. The variables belong to the layer and bear the layer's path.
+    It is held as floats, or packed: a stack as one matrix, with all of their rows one behind the
+    other. The variables belong to the layer and bear the layer's path.
 
     Args:
         layer: the layer, while it is built.
         name: name of the matrix, which its variable has where it is held in one.
-        shape: `(out, in)`.
+        shape: `(out, in)`; of a stack `(number, out, in)`.
+        accepts: which formats it may be rounded to; by default all.
 
     Attributes:
         shape: as given.
+        accepts: as given.
         form: how the matrix is held.
         variables: what holds it, by the names of the format's parts.
         update: the low-rank update that is trained instead of it, or None.
     """
 
-    def __init__(self, layer: Layer, name: str, shape: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        layer: Layer,
+        name: str,
+        shape: tuple[int, ...],
+        accepts: Accepts = lambda form: True,
+    ) -> None:
         self._layer = layer
         self._name = name
         self.shape = shape
-        self.form, parts = _source.get()(self.path, shape)
+        self.accepts = accepts
+        self.form, parts = _source.get()(self.path, shape, accepts)
         self.variables = self._add_variables(parts)
         self.update: LowRankUpdate | None = None
 
@@ -137,6 +160,11 @@ class Matrix:
     def kind(self) -> Hashable:
         """What tells from matrices that project otherwise, given other values."""
         return self.form, self.update and self.update.scale
+
+    @property
+    def rows_shape(self) -> tuple[int, int]:
+        """The number of all rows, and that of columns."""
+        return rows_shape(self.shape)
 
     def apply(self, inputs: Any, bias: Any | None = None) -> Any:
         """Return `inputs @ matrix.T + bias`.
@@ -163,7 +191,19 @@ class Matrix:
         """
         if self.update is not None:
             raise NotCoveredError
-        return self.form.native(self.shape, self.variables)
+        return self.form.native(self.rows_shape, self.variables)
+
+    def floats(self, dtype: str) -> Any:
+        """Return the matrix without its update as a float tensor, however it is held.
+
+        Args:
+            dtype: of the tensor.
+        """
+        floats = ops.cast(self.form.floats(self.variables), dtype)
+        rows = self.rows_shape[0]
+        if self.form is not FLOAT and floats.shape[0] != rows:
+            floats = floats[:rows]
+        return ops.reshape(floats, self.shape)
 
     def rows(self, indices: Any) -> Any:
         """Return some rows.
@@ -185,7 +225,7 @@ class Matrix:
         Args:
             form: the format.
         """
-        parts = form.quantize(self._dequantized())
+        parts = form.quantize(self._dequantized().reshape(self.rows_shape))
         with self._layer.unlocked():
             for variable in self.variables.values():
                 self._layer._untrack_variable(variable)
@@ -199,7 +239,7 @@ class Matrix:
             rank: rank of the update.
             alpha: the update is `alpha / rank` times the product of its factors.
         """
-        rows, columns = self.shape
+        rows, columns = self.rows_shape
         limit = math.sqrt(6 / columns)  # He's uniform initialization of `columns` inputs
         uniform = keras.initializers.RandomUniform(-limit, limit)
         with self._layer.unlocked():
@@ -225,7 +265,7 @@ class Matrix:
         }
 
     def dense(self) -> np.ndarray:
-        """Return the matrix with its update, float32 of shape `[out, in]`, however it is held."""
+        """Return the matrix with its update in float32, however it is held."""
         if self.update is None:
             return self._dequantized()
         a, b = map(_to_numpy, self.update.factors)
@@ -235,14 +275,14 @@ class Matrix:
         """Return the blocks of GGUF that hold the matrix with its update.
 
         Returns:
-            uint8 array of shape `[out, bytes of a row]`.
+            uint8 array of shape `[rows, bytes of a row]`.
 
         Raises:
             TypeError: the matrix is not held in blocks.
         """
         if not isinstance(self.form, GroupedFormat):
             raise TypeError(f"{self.path!r} is not held in blocks of GGUF: it is {self.form.mode}.")
-        return self.form.to_gguf(self.merged_parts())[: self.shape[0]]
+        return self.form.to_gguf(self.merged_parts())[: self.rows_shape[0]]
 
     @property
     def variable_paths(self) -> list[str]:
@@ -250,7 +290,9 @@ class Matrix:
         return [part_path(self.path, part) for part in self.variables]
 
     def _dequantized(self) -> np.ndarray:
-        return self.form.dequantize(self._parts())[: self.shape[0]]
+        if self.form is FLOAT:
+            return self.form.dequantize(self._parts())
+        return self.form.dequantize(self._parts())[: self.rows_shape[0]].reshape(self.shape)
 
     def _parts(self) -> dict[str, np.ndarray]:
         return {name: _to_numpy(variable) for name, variable in self.variables.items()}
@@ -261,7 +303,11 @@ class Matrix:
         Args:
             values: their values by part, or nothing for those of `initialize_from`, or random ones.
         """
-        given = {part_path(self.path, part): value for part, value in values.items()}
+        parts = self._parts_of_form()
+        given = {
+            part_path(self.path, name): value.reshape(parts[name].shape)
+            for name, value in values.items()
+        }
         with initialize_from(lambda path, *_: given[path]) if given else contextlib.nullcontext():
             return {
                 name: self._layer.add_weight(
@@ -272,8 +318,13 @@ class Matrix:
                     trainable=self.form is FLOAT,
                     autocast=self.form is FLOAT,
                 )
-                for name, part in self.form.parts(self.shape).items()
+                for name, part in parts.items()
             }
+
+    def _parts_of_form(self) -> dict[str, Part]:
+        if self.form is FLOAT:
+            return FLOAT.parts(self.shape)
+        return self.form.parts(self.rows_shape)
 
     def _initializer(self, part: Part) -> Any:
         if part.dtype is None:

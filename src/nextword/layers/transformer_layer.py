@@ -59,13 +59,13 @@ class TransformerLayer(Layer):
     def kind(self) -> Hashable:
         """What tells from layers that compute otherwise, given other values of their variables."""
         config, layer = self.config, self._index
-        linear_layers = [each for each in self._flatten_layers() if isinstance(each, Linear)]
+        held = [each for each in self._flatten_layers() if isinstance(each, Linear | Experts)]
         return (
             config.window(layer),
             config.rotary_of(layer),
             config.has_experts(layer),
             *((v.path.removeprefix(self.path), tuple(v.shape), v.dtype) for v in self.variables),
-            *(matrix.kind for each in linear_layers for matrix in each.matrices),
+            *(matrix.kind for each in held for matrix in each.matrices),
         )
 
     def _norm(self, name: str) -> Normalization:

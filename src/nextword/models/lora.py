@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nextword.errors import PresetError, did_you_mean
-from nextword.layers import LowRankUpdate, Matrix
+from nextword.layers import Experts, LowRankUpdate, Matrix
 from nextword.models.family import family_of
 from nextword.models.formats.keras_layers import LAYER_PATHS, layer_aliases
 from nextword.models.matrices import matrices, matrix_layers
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def default_targets(backbone: "Backbone") -> list[str]:
     """Return the names of the layers that are adapted by default: those of them that there are."""
-    present = {layer.name for layer in matrix_layers(backbone)}
+    present = {layer.name for layer in _adaptable_layers(backbone).values()}
     return [name for name in ("query", "value") if name in present]
 
 
@@ -105,7 +105,8 @@ def keras_format_of(backbone: "Backbone") -> "KerasFormat | None":
 
 def _adaptable_layers(backbone: "Backbone") -> dict[str, Any]:
     """Return the layers that can be adapted, by the paths of their matrices."""
-    return {layer.matrices[0].path: layer for layer in matrix_layers(backbone)}
+    layers = [each for each in matrix_layers(backbone) if not isinstance(each, Experts)]
+    return {layer.matrices[0].path: layer for layer in layers}
 
 
 def _layer_names(backbone: "Backbone", targets: Any) -> set[str]:

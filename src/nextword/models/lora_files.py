@@ -155,7 +155,7 @@ def _check_shape(stored: StoredTensors, name: str, shape: tuple[int | None, ...]
 
 def _shapes(backbone: "Backbone") -> dict[str, tuple[int, int]]:
     """Return the shapes of the matrices that can be adapted, by the paths of their variables."""
-    return {path: matrix.shape for path, matrix in adaptable_matrices(backbone).items()}
+    return {path: matrix.rows_shape for path, matrix in adaptable_matrices(backbone).items()}
 
 
 def _adapter(adapter: tuple[int, float] | None) -> str:

@@ -1,19 +1,19 @@
-"""The matrices of a backbone: what LoRA adapts and `quantize` rounds."""
+"""The matrices of a backbone: what `quantize` rounds, and all but experts LoRA adapts."""
 
 import math
 from typing import TYPE_CHECKING, Any
 
-from nextword.layers import Linear, Matrix, TokenEmbedding
+from nextword.layers import Experts, Linear, Matrix, TokenEmbedding
 from nextword.quantization import FLOAT
 
 if TYPE_CHECKING:
     from nextword.models.backbone import Backbone
 
 
-def matrix_layers(model: Any) -> list[Linear | TokenEmbedding]:
+def matrix_layers(model: Any) -> list[Linear | TokenEmbedding | Experts]:
     """Return the layers of a Keras model, such as a backbone, that have matrices."""
     layers = model._flatten_layers(include_self=False)
-    return [layer for layer in layers if isinstance(layer, Linear | TokenEmbedding)]
+    return [layer for layer in layers if isinstance(layer, Linear | TokenEmbedding | Experts)]
 
 
 def matrices(backbone: "Backbone") -> dict[str, Matrix]:

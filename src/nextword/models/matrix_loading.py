@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from nextword.errors import PresetError
-from nextword.layers import Held, part_path
+from nextword.layers import Accepts, Held, part_path, rows_shape
 from nextword.presets.checkpoint import Checkpoint
 from nextword.presets.stored_tensors import StoredTensors, check_finite
 from nextword.presets.weight_layouts import moves_rows
@@ -46,24 +46,25 @@ class StoredMatrices:
         self._form = form
         self._keeps_blocks = keeps_blocks
 
-    def __call__(self, path: str, shape: tuple[int, int]) -> Held:
-        """Return how the matrix at a path is held.
+    def __call__(self, path: str, shape: tuple[int, ...], accepts: Accepts) -> Held:
+        """Return how the matrix at a path is held, or the stack of some.
 
         Raises:
             PresetError: what is stored is not what it should be.
             ValueError: the format that is asked for cannot hold it.
         """
-        stored = self._stored(path, shape)
-        if self._form is None or self._form is stored.form:
+        rows = rows_shape(shape)
+        stored = self._stored(path, rows, accepts)
+        if self._form in (None, stored.form) or not accepts(self._form):
             return stored
-        check_fits(self._form, path, shape)
+        check_fits(self._form, path, rows)
         if stored.form is FLOAT:
-            matrix = self._weights(path, shape, "float32")
+            matrix = self._weights(path, shape, "float32").reshape(rows)
         else:
-            matrix = stored.form.dequantize(stored.parts)[: shape[0]]
+            matrix = stored.form.dequantize(stored.parts)[: rows[0]]
         return Held(self._form, self._form.quantize(matrix))
 
-    def _stored(self, path: str, shape: tuple[int, int]) -> Held:
+    def _stored(self, path: str, shape: tuple[int, int], accepts: Accepts) -> Held:
         if path in self._packed:
             form = self._packed[path]
             return Held(
@@ -75,16 +76,16 @@ class StoredMatrices:
             )
         entry = self._table[path]
         if entry.stacked is None and self._keeps_blocks and all(map(moves_rows, entry.layouts)):
-            return self._blocks(path, entry, shape)
+            return self._blocks(path, entry, shape, accepts)
         return Held()
 
-    def _blocks(self, path: str, entry: Stored, shape: tuple[int, int]) -> Held:
+    def _blocks(self, path: str, entry: Stored, shape: tuple[int, int], accepts: Accepts) -> Held:
         """Return a matrix in the blocks that it is stored in, if it is stored in blocks."""
         if not isinstance(self._checkpoint, StoredTensors):
             return Held()
-        stored = self._checkpoint.shape(entry.name)
+        stored = rows_shape(self._checkpoint.shape(entry.name))
         form = self._checkpoint.block_format(entry.name)
-        if form is None or len(stored) != 2:
+        if form is None or not accepts(form):
             return Held()
         try:
             blocks = entry.read(self._checkpoint.blocks(entry.name))

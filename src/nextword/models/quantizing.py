@@ -51,14 +51,19 @@ def quantize(backbone: "Backbone", mode: Any, config: Any, filters: Any) -> None
             f"`filters` must leave layers to quantize. Received: filters={filters!r}, which match "
             f"none of {', '.join(sorted({layer.name for layer in matrix_layers(backbone)}))}."
         )
-    chosen = [matrix for layer in layers for matrix in layer.matrices]
+    chosen = [each for layer in layers for each in layer.matrices if each.accepts(form)]
+    if not chosen:
+        raise ValueError(
+            f"`filters` must leave a matrix that {form.mode!r} can hold: of experts the blocks of "
+            f"GGUF do, of what chooses them 8 bits do. Received: filters={filters!r}."
+        )
     changed = [matrix for matrix in chosen if matrix.form is not form]
     if not changed:
         raise ValueError(
             f"The layers have been quantized already: {chosen[0].path!r} is {form.mode!r}."
         )
     for matrix in changed:
-        check_fits(form, matrix.path, matrix.shape)
+        check_fits(form, matrix.path, matrix.rows_shape)
     for matrix in changed:
         matrix.quantize(form)
 

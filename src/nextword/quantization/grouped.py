@@ -14,7 +14,7 @@ import numpy as np
 
 from nextword.ops import packed_linear, packed_rows
 from nextword.ops.native.step_program import NativeMatrix
-from nextword.ops.packed_layout import GROUP, TILE
+from nextword.ops.packed_layout import GROUP, TILE, unpack
 from nextword.quantization.weight_format import Part
 
 
@@ -68,6 +68,10 @@ class GroupedFormat:
     def rows(self, indices: Any, parts: Mapping[str, Any]) -> Any:
         """Return some rows of the matrix; see `WeightFormat`."""
         return packed_rows(indices, *self._arguments(parts), **self._options)
+
+    def floats(self, parts: Mapping[str, Any]) -> Any:
+        """Return the matrix as a float32 tensor; see `WeightFormat`."""
+        return unpack(*self._arguments(parts), **self._options)
 
     def native(self, shape: tuple[int, int], parts: Mapping[str, Any]) -> NativeMatrix:
         """Return the matrix as the native kernels read it; see `WeightFormat`."""

@@ -59,6 +59,9 @@ class Int8Format:
         values = ops.cast(ops.take(parts["values"], indices, axis=0), "float32")
         return values / ops.expand_dims(ops.take(parts["scale"], indices, axis=0), -1)
 
+    def floats(self, parts: Mapping[str, Any]) -> Any:
+        return ops.cast(parts["values"], "float32") / ops.expand_dims(parts["scale"], -1)
+
     def native(self, shape: tuple[int, int], parts: Mapping[str, Any]) -> NativeMatrix:
         if self._rounds_inputs:
             raise NotCoveredError

@@ -65,6 +65,10 @@ class WeightFormat(Protocol):
         """Return the rows of the matrix with some indices, a float tensor `[..., in]`."""
         ...
 
+    def floats(self, parts: Mapping[str, Any]) -> Any:
+        """Return the matrix as a float tensor `[out, in]`."""
+        ...
+
     def native(self, shape: tuple[int, int], parts: Mapping[str, Any]) -> NativeMatrix:
         """Return a matrix of a shape as the native kernels read it.
 
@@ -82,7 +86,7 @@ class FloatFormat:
     def fits(self, shape: tuple[int, int]) -> bool:
         return True
 
-    def parts(self, shape: tuple[int, int]) -> dict[str, Part]:
+    def parts(self, shape: tuple[int, ...]) -> dict[str, Part]:
         return {"values": Part(shape, None)}
 
     def quantize(self, matrix: np.ndarray) -> dict[str, np.ndarray]:
@@ -96,6 +100,9 @@ class FloatFormat:
 
     def rows(self, indices: Any, parts: Mapping[str, Any]) -> Any:
         return ops.take(parts["values"], indices, axis=0)
+
+    def floats(self, parts: Mapping[str, Any]) -> Any:
+        return ops.convert_to_tensor(parts["values"])
 
     def native(self, shape: tuple[int, int], parts: Mapping[str, Any]) -> NativeMatrix:
         return NativeMatrix(*shape, parts["values"])

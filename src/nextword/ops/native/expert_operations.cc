@@ -3,6 +3,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "step_matrix.h"
+
 namespace nextword {
 namespace {
 
@@ -104,15 +106,7 @@ class ExpertLinear : public Operation {
   ExpertLinear(Integers& in, const float*)
       : in_(in.Next()), choice_(in.Next()), experts_(in.Next()), chosen_(in.Next()),
         inputs_(in.Next()), is_own_(in.Next()) {
-    while (!in.is_at_end() && !in.is_short()) {
-      Part part;
-      part.out = in.Next();
-      part.outputs = in.Next();
-      part.is_bfloat16 = in.Next();
-      part.values_at = in.Next();
-      part.bias_at = in.Next();
-      parts_.push_back(part);
-    }
+    while (!in.is_at_end() && !in.is_short()) parts_.emplace_back(in);
   }
 
   bool Prepare(Memory& memory) override {
@@ -122,15 +116,16 @@ class ExpertLinear : public Operation {
       return false;
     }
     for (Part& part : parts_) {
-      const Array::Type type = part.is_bfloat16 ? Array::kBFloat16 : Array::kFloat32;
       if (part.outputs < 1 || !memory.IsRegister(part.out, chosen_ * part.outputs) ||
-          !memory.IsArray(part.values_at, experts_ * part.outputs * inputs_, type) ||
+          !part.matrix.Prepare(memory, experts_ * part.outputs, inputs_) ||
+          (part.matrix.is_packed() && part.outputs % kTile) ||
           (part.bias_at != -1 && !memory.IsFloats(part.bias_at, experts_ * part.outputs))) {
         return false;
       }
       part.bias = memory.Floats(part.bias_at);
       part.first_tile = tiles_;
       tiles_ += (part.outputs + kTile - 1) / kTile;
+      has_packed_ = has_packed_ || part.matrix.is_packed();
     }
     return true;
   }
@@ -139,17 +134,19 @@ class ExpertLinear : public Operation {
   void Run(int64_t first, int64_t last) const override {
     while (first < last) {
       // The tiles of one of a token's experts.
-      const int64_t pair = first / tiles_;
+      const int64_t pair = first / tiles_, token = pair / chosen_, slot = pair % chosen_;
       const int64_t end = std::min(last, (pair + 1) * tiles_);
+      const float* in = memory_->row(in_, token) + (is_own_ ? slot * inputs_ : 0);
+      // Every thread for itself: it takes a few hundredths of the time of the products.
+      QuantizedRows* quantized = has_packed_ ? Quantized(in) : nullptr;
       for (const Part& part : parts_) {
         const int64_t tiles = (part.outputs + kTile - 1) / kTile;
         const int64_t start = pair * tiles_ + part.first_tile;
         const int64_t from = std::max<int64_t>(first - start, 0);
         const int64_t to = std::min(end - start, tiles);
-        if (from < to) {
-          RunPart(part, pair / chosen_, pair % chosen_, from * kTile,
-                  std::min(to * kTile, part.outputs));
-        }
+        if (from >= to) continue;
+        RunPart(part, token, slot, in, quantized, from * kTile,
+                std::min(to * kTile, part.outputs));
       }
       first = end;
     }
@@ -157,25 +154,30 @@ class ExpertLinear : public Operation {
 
  private:
   struct Part {
-    int64_t out, outputs, is_bfloat16, values_at, bias_at;
+    explicit Part(Integers& in)
+        : out(in.Next()), outputs(in.Next()), matrix(in), bias_at(in.Next()) {}
+
+    int64_t out, outputs;
+    StepMatrix matrix;
+    int64_t bias_at;
     int64_t first_tile = 0;
     const float* bias = nullptr;
   };
 
-  void RunPart(const Part& part, int64_t token, int64_t slot, int64_t first, int64_t last) const {
+  QuantizedRows* Quantized(const float* in) const {
+    thread_local std::map<int64_t, std::unique_ptr<QuantizedRows>> kept;
+    auto& rows = kept[inputs_];
+    if (rows == nullptr) rows = std::make_unique<QuantizedRows>(1, inputs_);
+    rows->Quantize(0, in);
+    return rows.get();
+  }
+
+  void RunPart(const Part& part, int64_t token, int64_t slot, const float* in,
+               const QuantizedRows* quantized, int64_t first, int64_t last) const {
     const auto expert = static_cast<int64_t>(memory_->row(choice_, token)[slot]);
     const int64_t start = expert * part.outputs;
-    const float* in = memory_->row(in_, token) + (is_own_ ? slot * inputs_ : 0);
     float* out = memory_->row(part.out, token) + slot * part.outputs;
-    const void* values = memory_->operand(part.values_at).data;
-    const Kernels& kernels = CurrentKernels();
-    if (part.is_bfloat16) {
-      const auto* own = static_cast<const BFloat16*>(values) + start * inputs_;
-      kernels.bfloat16(own, inputs_, in, 1, first, last, out, part.outputs);
-    } else {
-      const auto* own = static_cast<const float*>(values) + start * inputs_;
-      kernels.float32(own, inputs_, in, 1, first, last, out, part.outputs);
-    }
+    part.matrix.From(start).Multiply(in, quantized, 1, first, last, out, part.outputs);
     if (part.bias == nullptr) return;
     for (int64_t o = first; o < last; ++o) out[o] += part.bias[start + o];
   }
@@ -183,6 +185,7 @@ class ExpertLinear : public Operation {
   const int64_t in_, choice_, experts_, chosen_, inputs_, is_own_;
   std::vector<Part> parts_;
   int64_t tiles_ = 0;
+  bool has_packed_ = false;
   Memory* memory_ = nullptr;
 };
 

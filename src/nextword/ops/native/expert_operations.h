@@ -20,8 +20,8 @@ std::unique_ptr<Operation> MakeRoute(Integers& integers, const float* factors);
 // Products of tokens with the matrices of the experts that were chosen for them. Registers in and
 // of the choice; number of experts, and of the chosen; the matrices' inputs, and whether each of the
 // chosen has its own; and for each matrix the register of the outputs, all of one chosen expert's
-// before the next one's, their number, whether the values are of bfloat16, arrays of all experts'
-// values and of their biases or -1. Items are tiles of outputs.
+// before the next one's, their number, the matrices of all experts one behind the other, and the
+// array of their biases or -1. Items are tiles of outputs.
 std::unique_ptr<Operation> MakeExpertLinear(Integers& integers, const float* factors);
 
 // Adds up what the chosen experts say, each times its weight. Registers out, in, and of the choice;

@@ -1,6 +1,7 @@
 #include "step_operations.h"
 
 #include "expert_operations.h"
+#include "step_matrix.h"
 
 namespace nextword {
 namespace {
@@ -85,26 +86,12 @@ class Quantize : public Operation {
 };
 
 // Products of one register with several matrices. Register; its width; and for each matrix the
-// register of the outputs, their number, the kind of matrix, arrays of its values, scales and
-// minimums or -1 each, bits, zero point, and the array of the bias or -1. Items are tiles of outputs.
+// register of the outputs, their number, the matrix, and the array of the bias or -1. Items are
+// tiles of outputs.
 class Linear : public Operation {
  public:
-  enum Kind : int64_t { kFloat32, kBFloat16, kPacked, kInt8 };
-
   Linear(Integers& in, const float*) : in_(in.Next()), inputs_(in.Next()) {
-    while (!in.is_at_end() && !in.is_short()) {
-      Part part;
-      part.out = in.Next();
-      part.outputs = in.Next();
-      part.kind = in.Next();
-      part.values = in.Next();
-      part.scales = in.Next();
-      part.minimums = in.Next();
-      part.bits = in.Next();
-      part.zero_point = in.Next();
-      part.bias_at = in.Next();
-      parts_.push_back(part);
-    }
+    while (!in.is_at_end() && !in.is_short()) parts_.emplace_back(in);
   }
 
   bool Prepare(Memory& memory) override {
@@ -117,14 +104,7 @@ class Linear : public Operation {
       part.bias = memory.Floats(part.bias_at);
       part.first_tile = tiles_;
       tiles_ += (part.outputs + kTile - 1) / kTile;
-      if (part.kind == kPacked) {
-        if (!PreparePacked(part)) return false;
-      } else if (!memory.IsArray(part.values, part.outputs * inputs_, TypeOf(part.kind))) {
-        return false;
-      } else if (part.kind == kInt8 &&
-                 !memory.IsArray(part.scales, part.outputs, Array::kFloat32)) {
-        return false;
-      }
+      if (!part.matrix.Prepare(memory, part.outputs, inputs_)) return false;
     }
     return true;
   }
@@ -132,72 +112,32 @@ class Linear : public Operation {
   int64_t cost() const override { return kTile * inputs_ * memory_->tokens; }
   void Run(int64_t first, int64_t last) const override {
     for (const Part& part : parts_) {
-      const int64_t tiles = (part.outputs + kTile - 1) / kTile;
-      const int64_t begin = std::max<int64_t>(first - part.first_tile, 0);
-      const int64_t end = std::min(last - part.first_tile, tiles);
+      const int64_t begin = std::max<int64_t>((first - part.first_tile) * kTile, 0);
+      const int64_t end = std::min((last - part.first_tile) * kTile, part.outputs);
       if (begin < end) RunPart(part, begin, end);
     }
   }
 
  private:
   struct Part {
-    int64_t out, outputs, kind, values, scales, minimums, bits, zero_point, bias_at;
+    explicit Part(Integers& in)
+        : out(in.Next()), outputs(in.Next()), matrix(in), bias_at(in.Next()) {}
+
+    int64_t out, outputs;
+    StepMatrix matrix;
+    int64_t bias_at;
     int64_t first_tile = 0;
     const float* bias = nullptr;
-    PackedMatrix packed = {};
   };
 
-  static Array::Type TypeOf(int64_t kind) {
-    return kind == kFloat32 ? Array::kFloat32
-           : kind == kInt8  ? Array::kInt8
-                            : Array::kBFloat16;
-  }
-
-  bool PreparePacked(Part& part) {
-    if (inputs_ % kGroup || part.outputs % kTile || (part.bits != 4 && part.bits != 8)) {
-      return false;
-    }
-    const int64_t parameters = part.outputs * inputs_ / kGroup;
-    const bool has_minimums = part.minimums != -1;
-    if (!memory_->IsArray(part.values, part.outputs * inputs_ * part.bits / 8, Array::kUint8) ||
-        !memory_->IsArray(part.scales, parameters, Array::kFloat16) ||
-        (has_minimums && !memory_->IsArray(part.minimums, parameters, Array::kFloat16))) {
-      return false;
-    }
-    const auto data = [this](int64_t number) { return memory_->operand(number).data; };
-    part.packed = {static_cast<const uint8_t*>(data(part.values)),
-                   static_cast<const uint16_t*>(data(part.scales)),
-                   has_minimums ? static_cast<const uint16_t*>(data(part.minimums)) : nullptr,
-                   static_cast<int>(part.bits),
-                   static_cast<int>(part.zero_point),
-                   part.outputs,
-                   inputs_};
-    return true;
-  }
-
   void RunPart(const Part& part, int64_t first, int64_t last) const {
-    const Kernels& kernels = CurrentKernels();
     const int64_t tokens = memory_->tokens;
-    const int64_t begin = first * kTile, end = std::min(last * kTile, part.outputs);
-    const float* in = memory_->row(in_, 0);
     float* out = memory_->row(part.out, 0);
-    if (part.kind == kPacked) {
-      kernels.packed(part.packed, *quantized_, first, last, out, part.outputs);
-    } else if (part.kind == kInt8) {
-      const Int8Matrix weights{static_cast<const int8_t*>(memory_->operand(part.values).data),
-                               memory_->Floats(part.scales), inputs_};
-      MultiplyInt8(weights, in, tokens, begin, end, out, part.outputs);
-    } else if (part.kind == kFloat32) {
-      const auto* weights = static_cast<const float*>(memory_->operand(part.values).data);
-      kernels.float32(weights, inputs_, in, tokens, begin, end, out, part.outputs);
-    } else {
-      const auto* weights = static_cast<const BFloat16*>(memory_->operand(part.values).data);
-      kernels.bfloat16(weights, inputs_, in, tokens, begin, end, out, part.outputs);
-    }
+    part.matrix.Multiply(memory_->row(in_, 0), quantized_, tokens, first, last, out, part.outputs);
     if (part.bias == nullptr) return;
     for (int64_t token = 0; token < tokens; ++token) {
       float* row = out + token * part.outputs;
-      for (int64_t o = begin; o < end; ++o) row[o] += part.bias[o];
+      for (int64_t o = first; o < last; ++o) row[o] += part.bias[o];
     }
   }
 

@@ -202,7 +202,7 @@ class StepProgram:
                 raise NotCoveredError
             outputs.append(self._register(matrix.outputs))
             integers += [outputs[-1].number, matrix.outputs, *self._matrix(matrix)]
-            integers += [matrix.bits, matrix.zero_point, self._floats(bias)]
+            integers.append(self._floats(bias))
         self._add(Code.LINEAR, integers)
         return tuple(outputs)
 
@@ -297,28 +297,29 @@ class StepProgram:
         return Choice(outputs, logits.width, chosen)
 
     def expert_linear(
-        self, inputs: Register, choice: Choice, *kernels: tuple[Any, Any | None]
+        self, inputs: Register, choice: Choice, *layers: tuple[NativeMatrix, Any | None]
     ) -> tuple[Register, ...]:
         """Multiply with matrices of the experts that were chosen for each token.
 
         Args:
             inputs: what the chosen share, or what each of them has for itself, one after the other.
             choice: which were chosen.
-            *kernels: float32 or bfloat16 variables `[num_experts, outputs, inputs]`, each with its
-                biases `[num_experts, outputs]` or None.
+            *layers: the matrices of all experts, one behind the other as one matrix, each with
+                its biases `[num_experts, outputs]` or None.
 
         Returns:
-            For each kernel what the chosen make of it, one after the other.
+            For each matrix what the chosen make of it, one after the other.
         """
-        width = kernels[0][0].shape[-1]
+        width = layers[0][0].inputs
         integers = [inputs.number, choice.register.number, choice.num_experts, choice.chosen]
         integers += [width, int(inputs.width != width)]
         outputs = []
-        for kernel, biases in kernels:
-            is_bfloat16 = _check_dtype(kernel, "float32", "bfloat16") == "bfloat16"
-            outputs.append(self._register(choice.chosen * kernel.shape[1]))
-            integers += [outputs[-1].number, kernel.shape[1], int(is_bfloat16)]
-            integers += [self._place(kernel), self._floats(biases)]
+        for matrix, biases in layers:
+            own = matrix.outputs // choice.num_experts
+            if matrix.bits and own % 16:
+                raise NotCoveredError
+            outputs.append(self._register(choice.chosen * own))
+            integers += [outputs[-1].number, own, *self._matrix(matrix), self._floats(biases)]
         self._add(Code.EXPERT_LINEAR, integers)
         return tuple(outputs)
 
@@ -411,14 +412,15 @@ class StepProgram:
         return self._place(array)
 
     def _matrix(self, matrix: NativeMatrix) -> list[int]:
-        """Return the kind of a matrix and the numbers of its arrays."""
+        """Return the kind of a matrix, the numbers of its arrays, its bits and its zero point."""
         arrays = (matrix.values, matrix.scales, matrix.minimums)
         if matrix.bits:
             kind = _MatrixKind.PACKED
         else:
             dtype = _check_dtype(matrix.values, "float32", "bfloat16", "int8")
             kind = _MatrixKind[dtype.upper()]
-        return [kind, *(-1 if array is None else self._place(array) for array in arrays)]
+        places = [-1 if array is None else self._place(array) for array in arrays]
+        return [kind, *places, matrix.bits, matrix.zero_point]
 
 
 _kept: contextvars.ContextVar[dict[Any, StepProgram | None] | None] = contextvars.ContextVar(
