@@ -106,6 +106,26 @@ def test_steps_are_native(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert runs
 
 
+@pytest.mark.parametrize("mode", [None, *MODES])
+@pytest.mark.parametrize("length", [5, 70, 600])  # 600: more than one chunk
+def test_prompts_of_any_length(length: int, mode: str | None) -> None:
+    lm = mixtral()
+    if mode is not None:
+        lm.quantize(mode)
+    random = np.random.default_rng(length)
+    prompts = random.integers(0, 64, (2, length))
+    lm.compile(sampler="greedy")
+    mask = np.ones_like(prompts)
+    new_tokens = np.asarray(
+        lm.generate(
+            {"token_ids": prompts, "padding_mask": mask}, max_new_tokens=1, stop_token_ids=None
+        )["token_ids"]
+    )[:, length]
+    exact = keras.ops.convert_to_numpy(lm({"token_ids": prompts, "padding_mask": mask}))[:, -1]
+    chosen = np.asarray(exact)[np.arange(2), new_tokens]
+    assert (chosen >= np.asarray(exact).max(-1) - 1e-3 * np.abs(exact).max()).all()
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_presets(mode: str, tmp_path: Path) -> None:
     lm = mixtral()

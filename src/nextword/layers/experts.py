@@ -11,7 +11,8 @@ from nextword.layers.feed_forward import FeedForward, gated
 from nextword.layers.layer import Layer
 from nextword.layers.linear import Linear
 from nextword.layers.matrix import Matrix, rows_shape
-from nextword.ops.native.step_program import Register, StepProgram
+from nextword.ops.native import can_call_kernels
+from nextword.ops.native.step_program import Register, StepProgram, written
 from nextword.ops.packed_layout import TILE
 from nextword.quantization import GroupedFormat, WeightFormat
 
@@ -31,9 +32,9 @@ class Router(Linear):
 class Experts(Layer):
     """Gated feed-forward networks, of which a router chooses a few for each token.
 
-    Every expert computes every token, and those that were not chosen get weight 0: that keeps
-    shapes fixed, at the price of work that grows with the number of experts. In a native step only
-    the chosen ones compute.
+    In `call` every expert computes every token, and those that were not chosen get weight 0: that
+    keeps shapes fixed, at the price of work that grows with the number of experts. In `infer` and
+    in a native step only the chosen ones compute.
 
     The matrices of all experts are held as one. Of the formats of packed weights they take the
     blocks of GGUF, as in llama.cpp; 8 bits with a scale for each output they do not, because
@@ -127,6 +128,26 @@ class Experts(Layer):
         if self.shared_gate is not None:
             shared = shared * ops.sigmoid(self.shared_gate(hidden_states))
         return outputs + shared
+
+    def infer(self, hidden_states: Any) -> Any:
+        """Return what `call` does, by the chosen experts alone where there are native kernels.
+
+        It has no gradient.
+
+        Args:
+            hidden_states: see `call`.
+        """
+        if can_call_kernels(hidden_states):
+            width = hidden_states.shape[-1]
+            program = written(self, lambda: self._program(width))
+            if program is not None:
+                return program.run_without_caches(hidden_states)
+        return self(hidden_states, training=False)
+
+    def _program(self, width: int) -> StepProgram:
+        program = StepProgram(width, [])
+        program.result = self.emit(program, program.hidden_states)
+        return program
 
     def emit(self, program: StepProgram, inputs: Register) -> Register:
         """Compute in a native step what `call` returns."""

@@ -128,7 +128,10 @@ class TransformerLayer(Layer):
             normalized = hidden_states if self.config.parallel_residual else residual
         if self.feed_forward_norm is not None and not is_post:
             normalized = self.feed_forward_norm(normalized)
-        transformed = self.feed_forward(normalized, training=training)
+        if cache is not None and isinstance(self.feed_forward, Experts):
+            transformed = self.feed_forward.infer(normalized)
+        else:
+            transformed = self.feed_forward(normalized, training=training)
         if self.feed_forward_post_norm is not None:
             transformed = self.feed_forward_post_norm(transformed)
         outputs = residual + self._scaled(transformed)

@@ -129,24 +129,27 @@ class ExpertLinear : public Operation {
     }
     return true;
   }
-  int64_t count() const override { return memory_->tokens * chosen_ * tiles_; }
-  int64_t cost() const override { return kTile * inputs_; }
+  int64_t count() const override { return (is_grouped() ? experts_ : pairs()) * tiles_; }
+  int64_t cost() const override {
+    return kTile * inputs_ * (is_grouped() ? (pairs() + experts_ - 1) / experts_ : 1);
+  }
   void Run(int64_t first, int64_t last) const override {
+    thread_local std::vector<int64_t> own;
     while (first < last) {
-      // The tiles of one of a token's experts.
-      const int64_t pair = first / tiles_, token = pair / chosen_, slot = pair % chosen_;
-      const int64_t end = std::min(last, (pair + 1) * tiles_);
-      const float* in = memory_->row(in_, token) + (is_own_ ? slot * inputs_ : 0);
-      // Every thread for itself: it takes a few hundredths of the time of the products.
-      QuantizedRows* quantized = has_packed_ ? Quantized(in) : nullptr;
-      for (const Part& part : parts_) {
-        const int64_t tiles = (part.outputs + kTile - 1) / kTile;
-        const int64_t start = pair * tiles_ + part.first_tile;
-        const int64_t from = std::max<int64_t>(first - start, 0);
-        const int64_t to = std::min(end - start, tiles);
-        if (from >= to) continue;
-        RunPart(part, token, slot, in, quantized, from * kTile,
-                std::min(to * kTile, part.outputs));
+      // The tiles of one expert, for all tokens that chose it or for one.
+      const int64_t number = first / tiles_, start = number * tiles_;
+      const int64_t end = std::min(last, start + tiles_);
+      own.clear();
+      if (is_grouped()) {
+        for (int64_t pair = 0; pair < pairs(); ++pair) {
+          if (ExpertOf(pair) == number) own.push_back(pair);
+        }
+      } else {
+        own.push_back(number);
+      }
+      const auto count = static_cast<int64_t>(own.size());
+      for (int64_t i = 0; i < count; i += kBlockRows) {
+        RunRows(&own[i], std::min(count - i, kBlockRows), first - start, end - start);
       }
       first = end;
     }
@@ -164,22 +167,49 @@ class ExpertLinear : public Operation {
     const float* bias = nullptr;
   };
 
-  QuantizedRows* Quantized(const float* in) const {
-    thread_local std::map<int64_t, std::unique_ptr<QuantizedRows>> kept;
-    auto& rows = kept[inputs_];
-    if (rows == nullptr) rows = std::make_unique<QuantizedRows>(1, inputs_);
-    rows->Quantize(0, in);
-    return rows.get();
+  // Tokens and the experts that were chosen for them.
+  int64_t pairs() const { return memory_->tokens * chosen_; }
+  int64_t ExpertOf(int64_t pair) const {
+    return static_cast<int64_t>(memory_->row(choice_, pair / chosen_)[pair % chosen_]);
+  }
+  // Whether an expert takes all its tokens together, so that its weights are read once.
+  bool is_grouped() const { return pairs() >= experts_; }
+
+  // Multiplies some tokens' activations with tiles of the expert that was chosen for all of them.
+  void RunRows(const int64_t* pairs, int64_t rows, int64_t first_tile, int64_t last_tile) const {
+    thread_local AlignedFloats gathered, products;
+    float* in = gathered.Get(rows * inputs_);
+    for (int64_t row = 0; row < rows; ++row) {
+      const int64_t token = pairs[row] / chosen_, slot = pairs[row] % chosen_;
+      const float* own = memory_->row(in_, token) + (is_own_ ? slot * inputs_ : 0);
+      std::copy(own, own + inputs_, in + row * inputs_);
+    }
+    // Every thread for itself: it takes a few hundredths of the time of the products.
+    const QuantizedRows* quantized = has_packed_ ? Quantized(in, rows) : nullptr;
+    for (const Part& part : parts_) {
+      const int64_t first = std::max<int64_t>((first_tile - part.first_tile) * kTile, 0);
+      const int64_t last = std::min((last_tile - part.first_tile) * kTile, part.outputs);
+      if (first >= last) continue;
+      const int64_t start = ExpertOf(pairs[0]) * part.outputs;
+      float* out = products.Get(rows * part.outputs);
+      part.matrix.From(start).Multiply(in, quantized, rows, first, last, out, part.outputs);
+      for (int64_t row = 0; row < rows; ++row) {
+        const int64_t token = pairs[row] / chosen_, slot = pairs[row] % chosen_;
+        const float* own = out + row * part.outputs;
+        float* result = memory_->row(part.out, token) + slot * part.outputs;
+        for (int64_t o = first; o < last; ++o) {
+          result[o] = part.bias == nullptr ? own[o] : own[o] + part.bias[start + o];
+        }
+      }
+    }
   }
 
-  void RunPart(const Part& part, int64_t token, int64_t slot, const float* in,
-               const QuantizedRows* quantized, int64_t first, int64_t last) const {
-    const auto expert = static_cast<int64_t>(memory_->row(choice_, token)[slot]);
-    const int64_t start = expert * part.outputs;
-    float* out = memory_->row(part.out, token) + slot * part.outputs;
-    part.matrix.From(start).Multiply(in, quantized, 1, first, last, out, part.outputs);
-    if (part.bias == nullptr) return;
-    for (int64_t o = first; o < last; ++o) out[o] += part.bias[start + o];
+  QuantizedRows* Quantized(const float* in, int64_t rows) const {
+    thread_local std::map<std::pair<int64_t, int64_t>, std::unique_ptr<QuantizedRows>> kept;
+    auto& quantized = kept[{rows, inputs_}];
+    if (quantized == nullptr) quantized = std::make_unique<QuantizedRows>(rows, inputs_);
+    for (int64_t row = 0; row < rows; ++row) quantized->Quantize(row, in + row * inputs_);
+    return quantized.get();
   }
 
   const int64_t in_, choice_, experts_, chosen_, inputs_, is_own_;

@@ -21,7 +21,8 @@ std::unique_ptr<Operation> MakeRoute(Integers& integers, const float* factors);
 // of the choice; number of experts, and of the chosen; the matrices' inputs, and whether each of the
 // chosen has its own; and for each matrix the register of the outputs, all of one chosen expert's
 // before the next one's, their number, the matrices of all experts one behind the other, and the
-// array of their biases or -1. Items are tiles of outputs.
+// array of their biases or -1. Items are tiles of outputs, each of an expert, or where there are
+// fewer tokens than keep all experts busy, of one that was chosen for a token.
 std::unique_ptr<Operation> MakeExpertLinear(Integers& integers, const float* factors);
 
 // Adds up what the chosen experts say, each times its weight. Registers out, in, and of the choice;

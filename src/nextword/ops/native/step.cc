@@ -25,13 +25,13 @@ std::string WrongShapes(const Step& step) {
   bool fits = inputs.Is(Array::kFloat32, 3) && step.outputs.Is(Array::kFloat32, 3) &&
               step.outputs.elements() == inputs.elements() &&
               step.positions.Is(Array::kInt32, 1) && step.positions.shape[0] == step.rows() &&
-              step.num_registers > 0 && step.widths[0] == inputs.shape[2] && step.num_caches > 0 &&
+              step.num_registers > 0 && step.widths[0] == inputs.shape[2] &&
               step.num_caches <= static_cast<int64_t>(operands.size());
   for (int64_t i = 0; fits && i < step.num_caches; ++i) {
     fits = operands[i].rank == 4 && operands[i].shape[2] == step.capacity();
   }
   if (!fits) return "The shapes of a step's operands do not fit.";
-  for (int64_t row = 0; row < step.rows(); ++row) {
+  for (int64_t row = 0; step.num_caches > 0 && row < step.rows(); ++row) {
     if (step.position(row) < 0 || step.position(row) + step.length() > step.capacity()) {
       return "The step's tokens are beyond the cache.";
     }

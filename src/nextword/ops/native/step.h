@@ -30,7 +30,7 @@ struct Step {
   Array inputs;     // float32 [rows, length, widths[0]], copied to register 0
   Array positions;  // int32 [rows], of each row's first new token
   Array outputs;    // like inputs, copied from the register `result`
-  int64_t num_caches;
+  int64_t num_caches;  // 0 for layers without attention
   std::vector<Array> operands;  // named by their numbers; first the caches, which are changed
 
   int64_t rows() const { return inputs.shape[0]; }

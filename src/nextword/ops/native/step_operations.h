@@ -24,8 +24,8 @@ class Memory {
       starts_.push_back(size);
       size += AlignedFloats::Whole(tokens * std::max<int64_t>(step.widths[i], 0));
     }
-    thread_local AlignedFloats floats;
-    floats_ = floats.Get(size);
+    thread_local AlignedFloats kept;
+    floats_ = (is_kept() ? kept : own_).Get(size);
   }
 
   bool IsRegister(int64_t number, int64_t width) const {
@@ -71,9 +71,9 @@ class Memory {
   }
 
   // Returns where activations of a width are quantised.
-  QuantizedRows* quantized(int64_t width) const {
+  QuantizedRows* quantized(int64_t width) {
     thread_local std::map<std::pair<int64_t, int64_t>, std::unique_ptr<QuantizedRows>> kept;
-    auto& rows = kept[{tokens, width}];
+    auto& rows = (is_kept() ? kept : own_quantized_)[{tokens, width}];
     if (rows == nullptr) rows = std::make_unique<QuantizedRows>(tokens, width);
     return rows.get();
   }
@@ -82,7 +82,14 @@ class Memory {
   const int64_t tokens;
 
  private:
+  // Whether the thread keeps the memory for the next step: that of a long prompt is too much.
+  bool is_kept() const { return tokens <= kTokensKept; }
+
+  static constexpr int64_t kTokensKept = 16;
+
   std::vector<int64_t> starts_;
+  AlignedFloats own_;
+  std::map<std::pair<int64_t, int64_t>, std::unique_ptr<QuantizedRows>> own_quantized_;
   float* floats_;
   std::map<int64_t, std::vector<float>> converted_;
 };

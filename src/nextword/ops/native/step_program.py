@@ -367,6 +367,18 @@ class StepProgram:
         )
         return outputs, list(zip(buffers[::2], buffers[1::2], strict=True))
 
+    def run_without_caches(self, hidden_states: Any) -> Any:
+        """Run a program that no cache belongs to, for any number of tokens.
+
+        Args:
+            hidden_states: float tensor of shape `[rows, length, width]`.
+
+        Returns:
+            A tensor like it.
+        """
+        nowhere = keras.ops.zeros(hidden_states.shape[:2], "int32")
+        return self.run(hidden_states, nowhere, nowhere[:, 0], [])[0]
+
     @functools.cached_property
     def _prepared_operands(self) -> Any:
         return kernel_calls().Operands(self._operands)
