@@ -1,9 +1,11 @@
 """The models that are measured, in the formats of every contender.
 
 SmolLM2 is real, and its perplexity is told. Speed does not depend on the values of weights, so that
-the other two are random, in the shapes of GPT-2 and of Llama 3.2 1B, with SmolLM2's tokenizer.
+the others are random, with SmolLM2's tokenizer: in the shapes of GPT-2 and of Llama 3.2 1B, and a
+mixture of experts in a shape like Qwen3's.
 """
 
+import math
 import subprocess
 import sys
 import tempfile
@@ -90,6 +92,26 @@ def _llama() -> Any:
     )
 
 
+def _mixture() -> Any:
+    models = nextword.models
+    return _random(
+        models.Qwen3MoeBackbone,
+        models.Qwen3MoeCausalLM,
+        "bfloat16",
+        vocabulary_size=49152,
+        num_layers=16,
+        num_query_heads=16,
+        num_key_value_heads=4,
+        head_dim=64,
+        hidden_dim=1024,
+        intermediate_dim=2048,
+        moe_intermediate_dim=512,
+        num_experts=32,
+        top_k=4,
+        tie_word_embeddings=True,
+    )
+
+
 MODELS = {
     "smollm2": Model(
         "SmolLM2-135M",
@@ -106,6 +128,13 @@ MODELS = {
         unknown_to=("onnxruntime", "openvino"),
     ),
     "llama-1b": Model("Llama 3.2 shape, 1.2B", _llama, ("bfloat16", "q8_0", "q4_0"), new_tokens=32),
+    "mixture": Model(
+        "Qwen3-MoE shape, 0.9B, 4 of 32 experts",
+        _mixture,
+        ("bfloat16", "q8_0", "q4_0"),
+        new_tokens=64,
+        unknown_to=("onnxruntime", "openvino"),
+    ),
 }
 
 
@@ -159,16 +188,21 @@ class ModelFiles:
 
     def bytes_per_token(self, precision: str) -> float:
         """Return how many bytes of weights are read for each token of one row."""
+        backbone = self._loaded().backbone
+        experts = backbone.config.experts
+        idle = 0 if experts is None else 1 - experts.experts_per_token / experts.num_experts
         if precision not in BYTES:
             tensors = GGUFReader(self.path("gguf", precision)).tensors
             has_head = any(tensor.name == "output.weight" for tensor in tensors)
             skipped = "token_embd.weight" if has_head else None
-            return sum(int(tensor.n_bytes) for tensor in tensors if tensor.name != skipped)
-        backbone = self._loaded().backbone
+            read = [tensor for tensor in tensors if tensor.name != skipped]
+            shares = [1 - idle if "_exps." in tensor.name else 1 for tensor in read]
+            return sum(int(t.n_bytes) * share for t, share in zip(read, shares, strict=True))
         weights = backbone.count_params()
         if not backbone.config.tie_word_embeddings:
             weights -= backbone.config.vocabulary_size * backbone.config.hidden_dim
-        return weights * BYTES[precision]
+        of_experts = (math.prod(w.shape) for w in backbone.weights if "/expert_" in w.path)
+        return (weights - idle * sum(of_experts)) * BYTES[precision]
 
     def text(self) -> list[int]:
         """Return the tokens of the fixed text, none for a random model."""

@@ -398,7 +398,8 @@ class Backbone(keras.Model):
         model number by number. "int8_weight_only" leaves the inputs as they are. With "q8_0",
         "q4_1" and "q4_0" it is weights alone, too, that are rounded, to 8 or 4 bits in groups of 32
         inputs that share a scale, as in GGUF. The native kernels, where they are built, compute
-        with all but "int8". Experts stay as they are, as in KerasHub. Matrices that are quantized
+        with all but "int8". Experts are rounded in the modes of GGUF alone, and what routes tokens
+        to them in the others alone, as KerasHub and llama.cpp have it. Matrices that are quantized
         in another mode are converted.
 
         The rounded weights do not train; LoRA on top of them does. Without it, `fit` of a model
