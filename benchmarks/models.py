@@ -108,6 +108,8 @@ def _mixture() -> Any:
         moe_intermediate_dim=512,
         num_experts=32,
         top_k=4,
+        norm_top_k_prob=True,
+        sliding_window_size=None,
         tie_word_embeddings=True,
     )
 

@@ -221,6 +221,41 @@ def test_attend(kind: str, dtype: str) -> None:
     np.testing.assert_allclose(found, expected, atol=2e-4)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("width", [12, 20, 64, 128])
+@pytest.mark.parametrize("shared_by", [1, 2, 3, 4, 7])
+def test_heads_that_share_keys(shared_by: int, width: int, dtype: str) -> None:
+    rows, shared, capacity = 4, 3, 48
+    heads = shared * shared_by
+    keys, values = (
+        tensor(RANDOM.normal(size=(rows, shared, capacity, width)), dtype) for _ in range(2)
+    )
+    hidden = RANDOM.normal(size=(rows, 1, heads * width)).astype("float32")
+    positions = np.array([[0], [2], [17], [capacity - 1]], "int32")
+    program = StepProgram(heads * width, [(keys, values)])
+    program.result = program.attend(
+        program.hidden_states,
+        heads,
+        program.caches[0],
+        scale=width**-0.5,
+        soft_cap=None,
+        slopes=None,
+        sinks=None,
+        window=None,
+    )
+    lengths = tensor(positions[:, 0] + 1)
+    cached = [to_numpy(cache).astype("float64") for cache in (keys, values)]
+    found, _ = program.run(tensor(hidden), tensor(positions), lengths, [(keys, values)])
+
+    expected = np.zeros((rows, heads, width))
+    for row, head in np.ndindex(rows, heads):
+        seen = row, head // shared_by, slice(positions[row, 0] + 1)
+        query = hidden[row, 0, head * width : (head + 1) * width].astype("float64")
+        weights = special.softmax(cached[0][seen] @ query * width**-0.5)
+        expected[row, head] = weights @ cached[1][seen]
+    np.testing.assert_allclose(to_numpy(found).reshape(expected.shape), expected, atol=2e-6)
+
+
 def test_a_row_is_the_same_alone_and_in_a_batch() -> None:
     values, native = matrix(WIDTH, WIDTH)
     keys, cached = caches()

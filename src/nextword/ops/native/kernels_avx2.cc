@@ -8,6 +8,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
@@ -19,6 +20,7 @@
 namespace nextword {
 namespace avx2 {
 
+constexpr int kLanes = 8;
 #include "kernels_portable.inc"
 #include "step_math.inc"
 

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 // Only the functions below use these instructions, and only after the processor was asked.
@@ -24,6 +25,7 @@
 namespace nextword {
 namespace avx512 {
 
+constexpr int kLanes = 16;
 #include "kernels_portable.inc"
 #include "step_math.inc"
 

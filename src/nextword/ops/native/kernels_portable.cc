@@ -3,12 +3,14 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "kernels.h"
 
 namespace nextword {
 namespace portable {
 
+constexpr int kLanes = 4;
 #include "kernels_portable.inc"
 #include "step_math.inc"
 

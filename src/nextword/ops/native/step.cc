@@ -45,7 +45,7 @@ std::string RunStep(const Step& step, const Threads& threads) {
   const std::string error = WrongShapes(step);
   if (!error.empty()) return error;
   const auto operations = Operations(step);
-  Memory memory(step);
+  Memory memory(step, threads.count);
   const int64_t width = step.widths[0];
   bool fits = !operations.empty() && width > 0 && memory.IsRegister(step.result, width);
   std::vector<Ranges> phases;

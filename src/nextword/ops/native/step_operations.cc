@@ -6,8 +6,6 @@
 namespace nextword {
 namespace {
 
-// Key/value heads of tokens that are enough to keep the threads busy.
-constexpr int64_t kManyItems = 16;
 // Elements of a block of elementwise work.
 constexpr int64_t kBlock = 512;
 
@@ -238,7 +236,8 @@ class Store : public Operation {
 // Attends from each token's queries to the keys up to its own. Registers out and query; heads, and
 // how many there are of keys and values; widths of a key and of a value; arrays of cached keys and
 // values, of ALiBi's slopes or -1, of sinks or -1; the window or 0. Factors: the scale, and the soft
-// cap or 0. Items are query heads of tokens, or where there are many, all that share keys.
+// cap or 0. Items are all query heads of a token that share keys, or where these would leave threads
+// without work, each.
 class Attend : public Operation {
  public:
   Attend(Integers& in, const float* factors)
@@ -265,7 +264,10 @@ class Attend : public Operation {
     for (int64_t row = 0; row < step.rows(); ++row) {
       longest_ = std::max(longest_, step.position(row) + step.length());
     }
-    queries_ = memory.tokens * shared_ >= kManyItems ? heads_ / shared_ : 1;
+    // Together they read the keys once; but threads should work for three quarters of the time.
+    const int64_t items = memory.tokens * shared_, threads = memory.num_threads;
+    const int64_t turns = (items + threads - 1) / threads;
+    queries_ = 3 * turns * threads <= 4 * items ? heads_ / shared_ : 1;
     return true;
   }
   int64_t count() const override { return memory_->tokens * heads_ / queries_; }

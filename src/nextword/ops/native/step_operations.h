@@ -18,7 +18,8 @@ namespace nextword {
 // The memory of a step: registers of [tokens, width] floats, and the operands.
 class Memory {
  public:
-  explicit Memory(const Step& step) : step(step), tokens(step.rows() * step.length()) {
+  Memory(const Step& step, int64_t num_threads)
+      : step(step), tokens(step.rows() * step.length()), num_threads(num_threads) {
     int64_t size = 0;
     for (int64_t i = 0; i < step.num_registers; ++i) {
       starts_.push_back(size);
@@ -80,6 +81,7 @@ class Memory {
 
   const Step& step;
   const int64_t tokens;
+  const int64_t num_threads;
 
  private:
   // Whether the thread keeps the memory for the next step: that of a long prompt is too much.
