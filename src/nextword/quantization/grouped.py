@@ -17,6 +17,9 @@ from nextword.ops.native.step_program import NativeMatrix
 from nextword.ops.packed_layout import GROUP, TILE, unpack
 from nextword.quantization.weight_format import Part
 
+# Rounding takes several arrays of floats of the size of what is rounded: 4 MB each.
+_CHUNK_ELEMENTS = 2**20
+
 
 @dataclasses.dataclass(frozen=True)
 class GroupedFormat:
@@ -140,6 +143,11 @@ class GroupedFormat:
         Returns:
             uint8 array of shape `[out, bytes]`.
         """
+        step = max(1, _CHUNK_ELEMENTS // matrix.shape[1])
+        starts = range(0, max(1, len(matrix)), step)
+        return np.concatenate([self._rounded_rows(matrix[start:][:step]) for start in starts])
+
+    def _rounded_rows(self, matrix: np.ndarray) -> np.ndarray:
         groups = matrix.astype(np.float32).reshape(len(matrix), -1, GROUP)
         levels = 2**self.bits - 1
         if self.zero_point is None:

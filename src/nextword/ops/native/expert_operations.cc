@@ -106,7 +106,7 @@ class ExpertLinear : public Operation {
   ExpertLinear(Integers& in, const float*)
       : in_(in.Next()), choice_(in.Next()), experts_(in.Next()), chosen_(in.Next()),
         inputs_(in.Next()), is_own_(in.Next()) {
-    while (!in.is_at_end() && !in.is_short()) parts_.emplace_back(in);
+    while (!in.is_at_end() && !in.is_short()) products_.emplace_back(in);
   }
 
   bool Prepare(Memory& memory) override {
@@ -115,17 +115,18 @@ class ExpertLinear : public Operation {
         !memory.IsRegister(in_, is_own_ ? chosen_ * inputs_ : inputs_)) {
       return false;
     }
-    for (Part& part : parts_) {
-      if (part.outputs < 1 || !memory.IsRegister(part.out, chosen_ * part.outputs) ||
-          !part.matrix.Prepare(memory, experts_ * part.outputs, inputs_) ||
-          (part.matrix.is_packed() && part.outputs % kTile) ||
-          (part.bias_at != -1 && !memory.IsFloats(part.bias_at, experts_ * part.outputs))) {
+    for (Product& product : products_) {
+      const int64_t of_all = experts_ * product.outputs;
+      if (product.outputs < 1 || !memory.IsRegister(product.out, chosen_ * product.outputs) ||
+          !product.matrix.Prepare(memory, of_all, inputs_) ||
+          (product.matrix.is_packed() && product.outputs % kTile) ||
+          (product.bias_at != -1 && !memory.IsFloats(product.bias_at, of_all))) {
         return false;
       }
-      part.bias = memory.Floats(part.bias_at);
-      part.first_tile = tiles_;
-      tiles_ += (part.outputs + kTile - 1) / kTile;
-      has_packed_ = has_packed_ || part.matrix.is_packed();
+      product.bias = memory.Floats(product.bias_at);
+      product.first_tile = tiles_;
+      tiles_ += product.tiles();
+      has_packed_ = has_packed_ || product.matrix.is_packed();
     }
     return true;
   }
@@ -156,17 +157,6 @@ class ExpertLinear : public Operation {
   }
 
  private:
-  struct Part {
-    explicit Part(Integers& in)
-        : out(in.Next()), outputs(in.Next()), matrix(in), bias_at(in.Next()) {}
-
-    int64_t out, outputs;
-    StepMatrix matrix;
-    int64_t bias_at;
-    int64_t first_tile = 0;
-    const float* bias = nullptr;
-  };
-
   // Tokens and the experts that were chosen for them.
   int64_t pairs() const { return memory_->tokens * chosen_; }
   int64_t ExpertOf(int64_t pair) const {
@@ -177,7 +167,7 @@ class ExpertLinear : public Operation {
 
   // Multiplies some tokens' activations with tiles of the expert that was chosen for all of them.
   void RunRows(const int64_t* pairs, int64_t rows, int64_t first_tile, int64_t last_tile) const {
-    thread_local AlignedFloats gathered, products;
+    thread_local AlignedFloats gathered, results;
     float* in = gathered.Get(rows * inputs_);
     for (int64_t row = 0; row < rows; ++row) {
       const int64_t token = pairs[row] / chosen_, slot = pairs[row] % chosen_;
@@ -186,19 +176,18 @@ class ExpertLinear : public Operation {
     }
     // Every thread for itself: it takes a few hundredths of the time of the products.
     const QuantizedRows* quantized = has_packed_ ? Quantized(in, rows) : nullptr;
-    for (const Part& part : parts_) {
-      const int64_t first = std::max<int64_t>((first_tile - part.first_tile) * kTile, 0);
-      const int64_t last = std::min((last_tile - part.first_tile) * kTile, part.outputs);
+    for (const Product& product : products_) {
+      const auto [first, last] = product.OutputsIn(first_tile, last_tile);
       if (first >= last) continue;
-      const int64_t start = ExpertOf(pairs[0]) * part.outputs;
-      float* out = products.Get(rows * part.outputs);
-      part.matrix.From(start).Multiply(in, quantized, rows, first, last, out, part.outputs);
+      const int64_t start = ExpertOf(pairs[0]) * product.outputs;
+      float* out = results.Get(rows * product.outputs);
+      product.matrix.From(start).Multiply(in, quantized, rows, first, last, out, product.outputs);
       for (int64_t row = 0; row < rows; ++row) {
         const int64_t token = pairs[row] / chosen_, slot = pairs[row] % chosen_;
-        const float* own = out + row * part.outputs;
-        float* result = memory_->row(part.out, token) + slot * part.outputs;
+        const float* own = out + row * product.outputs;
+        float* result = memory_->row(product.out, token) + slot * product.outputs;
         for (int64_t o = first; o < last; ++o) {
-          result[o] = part.bias == nullptr ? own[o] : own[o] + part.bias[start + o];
+          result[o] = product.bias == nullptr ? own[o] : own[o] + product.bias[start + o];
         }
       }
     }
@@ -213,7 +202,7 @@ class ExpertLinear : public Operation {
   }
 
   const int64_t in_, choice_, experts_, chosen_, inputs_, is_own_;
-  std::vector<Part> parts_;
+  std::vector<Product> products_;
   int64_t tiles_ = 0;
   bool has_packed_ = false;
   Memory* memory_ = nullptr;

@@ -19,10 +19,9 @@ std::unique_ptr<Operation> MakeRoute(Integers& integers, const float* factors);
 
 // Products of tokens with the matrices of the experts that were chosen for them. Registers in and
 // of the choice; number of experts, and of the chosen; the matrices' inputs, and whether each of the
-// chosen has its own; and for each matrix the register of the outputs, all of one chosen expert's
-// before the next one's, their number, the matrices of all experts one behind the other, and the
-// array of their biases or -1. Items are tiles of outputs, each of an expert, or where there are
-// fewer tokens than keep all experts busy, of one that was chosen for a token.
+// chosen has its own; and the products, with the matrices and biases of all experts one behind the
+// other, whose outputs are all of one chosen expert's before the next one's. Items are tiles of
+// outputs, each of an expert, or with few tokens each of one that was chosen for a token.
 std::unique_ptr<Operation> MakeExpertLinear(Integers& integers, const float* factors);
 
 // Adds up what the chosen experts say, each times its weight. Registers out, in, and of the choice;

@@ -41,6 +41,27 @@ class StepMatrix {
   PackedMatrix packed_ = {};
 };
 
+// One of the products of an instruction: the register of its outputs, their number, the matrix, and
+// the array of the bias or -1.
+struct Product {
+  explicit Product(Integers& in)
+      : out(in.Next()), outputs(in.Next()), matrix(in), bias_at(in.Next()) {}
+
+  int64_t tiles() const { return (outputs + kTile - 1) / kTile; }
+
+  // Returns the range of the outputs that are in tiles [first, last) of all the products.
+  std::pair<int64_t, int64_t> OutputsIn(int64_t first, int64_t last) const {
+    return {std::max<int64_t>((first - first_tile) * kTile, 0),
+            std::min((last - first_tile) * kTile, outputs)};
+  }
+
+  int64_t out, outputs;
+  StepMatrix matrix;
+  int64_t bias_at;
+  int64_t first_tile = 0;
+  const float* bias = nullptr;
+};
+
 }  // namespace nextword
 
 #endif  // NEXTWORD_STEP_MATRIX_H_

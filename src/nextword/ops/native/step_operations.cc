@@ -83,64 +83,50 @@ class Quantize : public Operation {
   QuantizedRows* quantized_ = nullptr;
 };
 
-// Products of one register with several matrices. Register; its width; and for each matrix the
-// register of the outputs, their number, the matrix, and the array of the bias or -1. Items are
+// Products of one register with several matrices. Register; its width; and the products. Items are
 // tiles of outputs.
 class Linear : public Operation {
  public:
   Linear(Integers& in, const float*) : in_(in.Next()), inputs_(in.Next()) {
-    while (!in.is_at_end() && !in.is_short()) parts_.emplace_back(in);
+    while (!in.is_at_end() && !in.is_short()) products_.emplace_back(in);
   }
 
   bool Prepare(Memory& memory) override {
     memory_ = &memory;
     if (inputs_ < 1 || !memory.IsRegister(in_, inputs_)) return false;
     quantized_ = inputs_ % kGroup ? nullptr : memory.quantized(inputs_);
-    for (Part& part : parts_) {
-      if (part.outputs < 1 || !memory.IsRegister(part.out, part.outputs)) return false;
-      if (part.bias_at != -1 && !memory.IsFloats(part.bias_at, part.outputs)) return false;
-      part.bias = memory.Floats(part.bias_at);
-      part.first_tile = tiles_;
-      tiles_ += (part.outputs + kTile - 1) / kTile;
-      if (!part.matrix.Prepare(memory, part.outputs, inputs_)) return false;
+    for (Product& product : products_) {
+      if (product.outputs < 1 || !memory.IsRegister(product.out, product.outputs) ||
+          !product.matrix.Prepare(memory, product.outputs, inputs_) ||
+          (product.bias_at != -1 && !memory.IsFloats(product.bias_at, product.outputs))) {
+        return false;
+      }
+      product.bias = memory.Floats(product.bias_at);
+      product.first_tile = tiles_;
+      tiles_ += product.tiles();
     }
     return true;
   }
   int64_t count() const override { return tiles_; }
   int64_t cost() const override { return kTile * inputs_ * memory_->tokens; }
-  void Run(int64_t first, int64_t last) const override {
-    for (const Part& part : parts_) {
-      const int64_t begin = std::max<int64_t>((first - part.first_tile) * kTile, 0);
-      const int64_t end = std::min((last - part.first_tile) * kTile, part.outputs);
-      if (begin < end) RunPart(part, begin, end);
+  void Run(int64_t first_tile, int64_t last_tile) const override {
+    const int64_t tokens = memory_->tokens;
+    const float* in = memory_->row(in_, 0);
+    for (const Product& product : products_) {
+      const auto [first, last] = product.OutputsIn(first_tile, last_tile);
+      if (first >= last) continue;
+      float* out = memory_->row(product.out, 0);
+      product.matrix.Multiply(in, quantized_, tokens, first, last, out, product.outputs);
+      for (int64_t token = 0; product.bias != nullptr && token < tokens; ++token) {
+        float* row = out + token * product.outputs;
+        for (int64_t o = first; o < last; ++o) row[o] += product.bias[o];
+      }
     }
   }
 
  private:
-  struct Part {
-    explicit Part(Integers& in)
-        : out(in.Next()), outputs(in.Next()), matrix(in), bias_at(in.Next()) {}
-
-    int64_t out, outputs;
-    StepMatrix matrix;
-    int64_t bias_at;
-    int64_t first_tile = 0;
-    const float* bias = nullptr;
-  };
-
-  void RunPart(const Part& part, int64_t first, int64_t last) const {
-    const int64_t tokens = memory_->tokens;
-    float* out = memory_->row(part.out, 0);
-    part.matrix.Multiply(memory_->row(in_, 0), quantized_, tokens, first, last, out, part.outputs);
-    if (part.bias == nullptr) return;
-    for (int64_t token = 0; token < tokens; ++token) {
-      float* row = out + token * part.outputs;
-      for (int64_t o = first; o < last; ++o) row[o] += part.bias[o];
-    }
-  }
-
   const int64_t in_, inputs_;
-  std::vector<Part> parts_;
+  std::vector<Product> products_;
   int64_t tiles_ = 0;
   Memory* memory_ = nullptr;
   QuantizedRows* quantized_ = nullptr;
