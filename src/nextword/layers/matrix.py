@@ -200,9 +200,8 @@ class Matrix:
             dtype: of the tensor.
         """
         floats = ops.cast(self.form.floats(self.variables), dtype)
-        rows = self.rows_shape[0]
-        if self.form is not FLOAT and floats.shape[0] != rows:
-            floats = floats[:rows]
+        if self.form is not FLOAT:
+            floats = floats[: self.rows_shape[0]]
         return ops.reshape(floats, self.shape)
 
     def rows(self, indices: Any) -> Any:

@@ -94,7 +94,6 @@ class Linear : public Operation {
   bool Prepare(Memory& memory) override {
     memory_ = &memory;
     if (inputs_ < 1 || !memory.IsRegister(in_, inputs_)) return false;
-    quantized_ = inputs_ % kGroup ? nullptr : memory.quantized(inputs_);
     for (Product& product : products_) {
       if (product.outputs < 1 || !memory.IsRegister(product.out, product.outputs) ||
           !product.matrix.Prepare(memory, product.outputs, inputs_) ||
@@ -104,6 +103,7 @@ class Linear : public Operation {
       product.bias = memory.Floats(product.bias_at);
       product.first_tile = tiles_;
       tiles_ += product.tiles();
+      if (product.matrix.is_packed()) quantized_ = memory.quantized(inputs_);
     }
     return true;
   }
