@@ -198,21 +198,15 @@ def test_equal_scores_choose_the_first() -> None:
     np.testing.assert_allclose(found[0, 0], [0.5, 0.5, 0, 0])
 
 
-def test_kernels_of_other_dtypes_are_left_to_the_portable_operations() -> None:
-    program = StepProgram(4, [empty_cache(1)])
-    choice = program.route(
-        program.hidden_states, None, chosen=1, is_sigmoid=False, is_normalized=True
-    )
-    kernel, _ = native_experts(np.zeros((4, 4, 4), "float32"), "float16")
-    with pytest.raises(NotCoveredError):
-        program.expert_linear(program.hidden_states, choice, (kernel, None))
-
-
-def test_experts_that_share_a_tile_are_left_to_the_portable_operations() -> None:
+@pytest.mark.parametrize(
+    ("outputs", "form"),
+    [pytest.param(32, "float16", id="dtype"), pytest.param(8, "q8_0", id="experts share a tile")],
+)
+def test_what_is_left_to_the_portable_operations(outputs: int, form: str) -> None:
     program = StepProgram(32, [empty_cache(1)])
     choice = program.route(
         program.hidden_states, None, chosen=1, is_sigmoid=False, is_normalized=True
     )
-    matrix, _ = native_experts(np.zeros((32, 8, 32), "float32"), "q8_0")
+    matrix, _ = native_experts(np.zeros((32, outputs, 32), "float32"), form)
     with pytest.raises(NotCoveredError):
         program.expert_linear(program.hidden_states, choice, (matrix, None))

@@ -105,6 +105,8 @@ def test_rows(name: str) -> None:
     indices = np.array([[0, 39, 17], [16, 15, 17]], "int32")
     found = to_numpy(form.rows(tensor(indices), tensors(parts)))
     np.testing.assert_array_equal(found, weights[indices])
+    every = to_numpy(form.floats(tensors(parts)))
+    np.testing.assert_array_equal(every[: len(weights)], weights)
 
 
 @only_on_jax

@@ -75,6 +75,7 @@ def test_rows() -> None:
     indices = np.array([[6, 0], [2, 6]])
     expected = parts["values"].astype("float64") / parts["scale"].astype("float64")[:, None]
     np.testing.assert_allclose(INT8.rows(indices, parts), expected[indices], rtol=1e-6)
+    np.testing.assert_allclose(INT8.floats(parts), expected, rtol=1e-6)
 
 
 def test_the_gradient_passes_by_the_rounding() -> None:
